@@ -1,0 +1,139 @@
+"""The books: what is outstanding, and the proof that it is what the rows say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import apsw
+
+from ledger.store.query import fetch_all
+from ledger.units import to_msat
+
+
+@dataclass(frozen=True, slots=True)
+class KeysetBooks:
+    """Of one keyset, in its unit. `outstanding` is the ecash in wallets' hands."""
+
+    id: str
+    unit: str
+    active: bool
+    issued: int
+    redeemed: int
+    fees: int
+
+    @property
+    def outstanding(self) -> int:
+        """Issued and not redeemed; ecash held by a pending melt counts as outstanding."""
+        return self.issued - self.redeemed
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """The result of recomputing the books from the rows. `faults` is empty if everything balances."""
+
+    keysets: tuple[KeysetBooks, ...]
+    received_msat: int
+    paid_out_msat: int
+    routing_fees_msat: int
+    outstanding_msat: int
+    faults: tuple[str, ...]
+
+    @property
+    def earned_msat(self) -> int:
+        """What the mint has above its ecash: fees taken and roundings."""
+        return self.received_msat - self.paid_out_msat - self.routing_fees_msat - self.outstanding_msat
+
+
+def keyset_books(db: apsw.Connection) -> list[KeysetBooks]:
+    """The books of every keyset."""
+    rows = fetch_all(db, "SELECT id, unit, active, issued, redeemed, fees FROM keysets ORDER BY n")
+    return [
+        KeysetBooks(keyset_id, unit, bool(active), issued, redeemed, fees)
+        for keyset_id, unit, active, issued, redeemed, fees in rows
+    ]
+
+
+def outstanding(db: apsw.Connection) -> dict[str, int]:
+    """Ecash in wallets' hands, by unit."""
+    totals: dict[str, int] = {}
+    for books in keyset_books(db):
+        totals[books.unit] = totals.get(books.unit, 0) + books.outstanding
+    return totals
+
+
+def audit(db: apsw.Connection) -> Audit:
+    """Recompute every figure of the books from the rows they count, and compare."""
+    keysets = tuple(keyset_books(db))
+    faults = [*_keyset_faults(db, keysets), *_method_faults(db), *_quote_faults(db)]
+    figures = fetch_all(db, "SELECT received_msat, paid_out_msat, routing_fees_msat FROM method_books")
+    received, paid_out, routing_fees = (sum(row[column] for row in figures) for column in range(3))
+    outstanding_msat = sum(to_msat(books.outstanding, books.unit) for books in keysets)
+    if outstanding_msat > received - paid_out - routing_fees:
+        faults.append(
+            f"outstanding {outstanding_msat} msat is more than received {received} - paid out {paid_out}"
+            f" - routing fees {routing_fees}"
+        )
+    return Audit(keysets, received, paid_out, routing_fees, outstanding_msat, tuple(faults))
+
+
+def _keyset_faults(db: apsw.Connection, keysets: tuple[KeysetBooks, ...]) -> list[str]:
+    issued = _sum_by_keyset(db, "promises", "p.amount IS NOT NULL")
+    redeemed = _sum_by_keyset(db, "proofs", "p.spent_at IS NOT NULL")
+    faults = []
+    for books in keysets:
+        if books.issued != issued.get(books.id, 0):
+            faults.append(f"keyset {books.id}: issued {books.issued}, its promises sum to {issued.get(books.id, 0)}")
+        if books.redeemed != redeemed.get(books.id, 0):
+            faults.append(f"keyset {books.id}: redeemed {books.redeemed}, proofs sum to {redeemed.get(books.id, 0)}")
+        if books.outstanding < 0:
+            faults.append(f"keyset {books.id}: redeemed more than was issued")
+    return faults
+
+
+def _sum_by_keyset(db: apsw.Connection, table: str, condition: str) -> dict[str, int]:
+    rows = fetch_all(
+        db,
+        f"SELECT k.id, sum(p.amount) FROM {table} p JOIN keysets k ON k.n = p.keyset"  # noqa: S608 - constants
+        f" WHERE {condition} GROUP BY k.id",
+    )
+    return dict(rows)
+
+
+def _method_faults(db: apsw.Connection) -> list[str]:
+    rows = fetch_all(
+        db,
+        """
+        SELECT b.method, b.unit, b.received_msat, b.paid_out_msat, b.routing_fees_msat,
+            (SELECT coalesce(sum(r.received_msat), 0) FROM receipts r JOIN mint_quotes q ON q.n = r.mint_quote
+                WHERE q.method = b.method AND q.unit = b.unit),
+            (SELECT coalesce(sum(amount_msat), 0) FROM melt_quotes q
+                WHERE q.state = 'PAID' AND q.method = b.method AND q.unit = b.unit),
+            (SELECT coalesce(sum(fee_paid_msat), 0) FROM melt_quotes q
+                WHERE q.state = 'PAID' AND q.method = b.method AND q.unit = b.unit)
+        FROM method_books b
+        """,
+    )
+    return [
+        f"{method} {unit}: books {tuple(books)} are not what the rows sum to, {tuple(sums)}"
+        for method, unit, *figures in rows
+        if (books := figures[:3]) != (sums := figures[3:])
+    ]
+
+
+def _quote_faults(db: apsw.Connection) -> list[str]:
+    """Ecash issued for a quote must be what its row says, and proofs are held only by melts in flight."""
+    issued = fetch_all(
+        db,
+        "SELECT q.id FROM mint_quotes q WHERE q.amount_issued <>"
+        " (SELECT coalesce(sum(amount), 0) FROM promises p WHERE p.mint_quote = q.n)"
+        " OR q.amount_paid <> (SELECT coalesce(sum(amount), 0) FROM receipts r WHERE r.mint_quote = q.n)",
+    )
+    held = fetch_all(
+        db,
+        "SELECT q.n FROM melt_quotes q WHERE (q.state = 'PENDING') <>"
+        " EXISTS (SELECT 1 FROM proofs p WHERE p.melt_quote = q.n AND p.spent_at IS NULL)",
+    )
+    return [
+        *("a mint quote's paid or issued amount is not what its rows sum to" for _ in issued),
+        *(f"melt quote no. {n}: its state and its held proofs do not fit" for (n,) in held),
+    ]

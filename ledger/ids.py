@@ -1,0 +1,19 @@
+"""Quote ids: secrets that let their holder mint or watch (NUT-04, NUT-05)."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+
+
+def new_quote_id() -> str:
+    """A UUID version 7: 48 bits of time in ms, 74 random bits from the system's CSPRNG.
+
+    Not `uuid.uuid7()` of the standard library: that one fills part of the random bits with a counter.
+    """
+    random = int.from_bytes(os.urandom(10), "big")
+    value = (time.time_ns() // 1_000_000 & (1 << 48) - 1) << 80
+    value |= 0x7 << 76 | (random >> 62 & 0xFFF) << 64  # version, 12 random bits
+    value |= 0b10 << 62 | random & (1 << 62) - 1  # variant, 62 random bits
+    return str(uuid.UUID(int=value))

@@ -1,0 +1,220 @@
+"""The ledger as the plugin uses it: one object that reads snapshots and submits operations to the writer.
+
+Methods that change something return a `concurrent.futures.Future` that is done once the change is durable. The ones
+with proofs or outputs do their curve work in the calling thread first, so call them from a worker thread when the
+request is large (`curve_work` says how large).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+
+import apsw
+
+from ledger import identity
+from ledger.errors import LedgerError
+from ledger.events import Event, Subscriber
+from ledger.identity import Record
+from ledger.keysets import Keyset, Keysets
+from ledger.models import (
+    CheckStateRequest,
+    CheckStateResponse,
+    MeltQuote,
+    MeltRequest,
+    MintQuote,
+    MintRequest,
+    RestoreRequest,
+    RestoreResponse,
+    SignaturesResponse,
+    SwapRequest,
+)
+from ledger.operations import keyset, melt, mint, node, replay, state, swap
+from ledger.store.database import Database
+from ledger.store.transaction import Transaction
+from ledger.store.writer import Operation, T, Writer
+
+log = logging.getLogger(__name__)
+
+
+def curve_work(request: SwapRequest | MintRequest | MeltRequest) -> int:
+    """About how many signatures a request makes the mint compute or check."""
+    inputs = [] if isinstance(request, MintRequest) else request.inputs
+    return len(inputs) + len(request.outputs or [])
+
+
+class Ledger:
+    """An open ledger. `clock` gives unix seconds."""
+
+    def __init__(self, database: Database, seed: bytes, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._seed = seed
+        self._clock = clock
+        self._subscribers: list[Subscriber] = []
+        with database.read() as db:
+            self.keysets = keyset.load(db, seed)
+        self._writer = Writer(database.writer, self._begin, self._publish)
+
+    # --- life ---------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Finish queued operations and close the database."""
+        self._writer.close()
+        self._database.close()
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Call `subscriber` with every event, after its commit, in commit order, in the writer's thread.
+
+        It must not block and must not raise."""
+        self._subscribers.append(subscriber)
+
+    def _publish(self, event: Event) -> None:
+        for subscriber in self._subscribers:
+            try:
+                subscriber(event)
+            except Exception:
+                log.exception("a subscriber to the ledger's events failed")
+
+    def _begin(self, db: apsw.Connection) -> Transaction:
+        return Transaction(db, self.now(), self.keysets)
+
+    def now(self) -> int:
+        """Unix seconds."""
+        return int(self._clock())
+
+    @contextmanager
+    def read(self) -> Iterator[apsw.Connection]:
+        """A snapshot of the committed ledger, for the functions of `ledger.operations` and `ledger.audit`."""
+        with self._database.read() as db:
+            yield db
+
+    def submit(self, operation: Operation[T]) -> Future[T]:
+        """Run any operation in the writer."""
+        return self._writer.submit(operation)
+
+    def record(self) -> Record:
+        """The ledger's identity and age, for the tripwire."""
+        with self.read() as db:
+            record = identity.read(db)
+        assert record is not None
+        return record
+
+    # --- keysets ------------------------------------------------------------------------------------------------
+
+    def rotate(self, unit: str, input_fee_ppk: int, final_expiry: int | None = None) -> Future[Keyset]:
+        """Make a new active keyset for `unit` (NUT-02)."""
+        return self.submit(lambda tx: keyset.rotate(tx, self._seed, unit, input_fee_ppk, final_expiry, self._install))
+
+    def _install(self, keysets: Keysets) -> None:
+        self.keysets = keysets
+
+    # --- swap (NUT-03), state (NUT-07), restore (NUT-09) ----------------------------------------------------------
+
+    def swap(self, request: SwapRequest) -> Future[SignaturesResponse]:
+        """Exchange proofs for signatures; an identical request gets the same answer again."""
+        digest = replay.digest(swap.KIND, request)
+        if (answered := self._answered(digest)) is not None:
+            return answered
+        prepared = swap.prepare(self.keysets, request, digest, self.now())
+        return self.submit(lambda tx: swap.commit(tx, prepared))
+
+    def _answered(self, digest: bytes) -> Future[SignaturesResponse] | None:
+        with self.read() as db:
+            response = replay.find(db, digest)
+        if response is None:
+            return None
+        future: Future[SignaturesResponse] = Future()
+        future.set_result(response)
+        return future
+
+    def check_state(self, request: CheckStateRequest) -> CheckStateResponse:
+        """States of proofs by `Y`."""
+        with self.read() as db:
+            return state.check(db, request)
+
+    def restore(self, request: RestoreRequest) -> RestoreResponse:
+        """Signatures given before on these outputs."""
+        with self.read() as db:
+            return state.restore(db, request)
+
+    # --- mint (NUT-04) --------------------------------------------------------------------------------------------
+
+    def create_mint_quote(self, quote: mint.NewMintQuote) -> Future[MintQuote]:
+        """Store a new mint quote."""
+        return self.submit(lambda tx: mint.create(tx, quote))
+
+    def mint_quote(self, method: str, quote_id: str) -> MintQuote:
+        """A mint quote as it is now. Raises 20000."""
+        with self.read() as db:
+            return mint.get(db, method, quote_id)
+
+    def issue(self, method: str, request: MintRequest) -> Future[SignaturesResponse]:
+        """Sign outputs for a paid quote; an identical request gets the same answer again."""
+        digest = replay.digest(mint.KIND + method, request)
+        if (answered := self._answered(digest)) is not None:
+            return answered
+        prepared = mint.prepare(self.keysets, method, request, digest, self.now())
+        return self.submit(lambda tx: mint.commit(tx, prepared))
+
+    # --- melt (NUT-05) --------------------------------------------------------------------------------------------
+
+    def create_melt_quote(self, quote: melt.NewMeltQuote) -> Future[MeltQuote]:
+        """Store a new melt quote."""
+        return self.submit(lambda tx: melt.create(tx, quote))
+
+    def melt_quote(self, method: str, quote_id: str) -> MeltQuote:
+        """A melt quote as it is now. Raises 20000."""
+        with self.read() as db:
+            return melt.get(db, method, quote_id)
+
+    def begin_melt(
+        self, method: str, request: MeltRequest, max_pending: int
+    ) -> Future[tuple[MeltQuote, melt.PendingMelt]]:
+        """Hold the proofs of a melt. Its payment may be sent when the future is done, and not before."""
+        self._refuse_early(method, request)
+        prepared = melt.prepare(self.keysets, method, request, self.now())
+        return self.submit(lambda tx: melt.begin(tx, prepared, max_pending))
+
+    def _refuse_early(self, method: str, request: MeltRequest) -> None:
+        """A second request for a quote in flight or paid is answered without curve work; `begin` decides for good."""
+        with self.read() as db:
+            melt.require_payable(db, method, request.quote, self.now())
+
+    def settle_melt(self, pending: melt.PendingMelt, payment: melt.Payment) -> Future[MeltQuote]:
+        """The payment was made."""
+        return self.submit(lambda tx: melt.settle(tx, pending, payment))
+
+    def release_melt(self, pending: melt.PendingMelt, error: str) -> Future[MeltQuote]:
+        """The payment failed for certain."""
+        return self.submit(lambda tx: melt.release(tx, pending, error))
+
+    def pending_melts(self) -> list[melt.PendingMelt]:
+        """All melts in flight."""
+        with self.read() as db:
+            return melt.pending(db)
+
+    def pending_melt(self, payment_hash: bytes) -> melt.PendingMelt | None:
+        """The melt in flight for this payment hash."""
+        with self.read() as db:
+            return melt.pending_by_hash(db, payment_hash)
+
+    # --- the node -------------------------------------------------------------------------------------------------
+
+    def note_start(self, node_started: bool) -> Future[node.NodeRun]:
+        """The plugin has started: with the node, or into one that was running."""
+        return self.submit(lambda tx: node.note_start(tx, node_started))
+
+
+def open_ledger(database: Database, remembered: Record | None, clock: Callable[[], float] = time.time) -> Record:
+    """Identify the ledger in `database`, making a new one where there was none.
+
+    Raises StartError if the node remembers a newer or another one. The returned record's epoch selects the seed."""
+    ours = identity.read(database.writer)
+    identity.require_newest(ours, remembered)
+    return ours if ours is not None else identity.create(database.writer, int(clock()))
+
+
+__all__ = ["Ledger", "LedgerError", "curve_work", "open_ledger"]

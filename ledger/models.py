@@ -1,0 +1,287 @@
+"""The wire objects of the NUTs.
+
+One set of pydantic models is used all the way down: they validate what wallets send and they are what the ledger
+returns. Amounts are JSON integers in the minor unit of `unit` (never strings, floats or booleans); points, ids and
+signatures are hex text and are kept exactly as sent, because signatures cover the text (NUT-11, NUT-20).
+Unknown fields are ignored: wallets send `dleq`, `p2pk_e` and fields of newer NUTs.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+MAX_ARRAY_LENGTH = 1000
+"""Longest array in any request; announced as `max_array_length` (NUT-06)."""
+MAX_AMOUNT = 2**63
+"""Largest amount that may appear in a request: the largest denomination that the NUTs know (NUT-01)."""
+MAX_SECRET_LENGTH = 4096
+MAX_WITNESS_LENGTH = 8192
+MAX_QUOTE_ID_LENGTH = 128
+MAX_DESCRIPTION_LENGTH = 512
+MAX_INVOICE_LENGTH = 8192
+MAX_UNIT_LENGTH = 16
+
+Amount = Annotated[int, Field(strict=True, ge=0, le=MAX_AMOUNT)]
+PositiveAmount = Annotated[int, Field(strict=True, ge=1, le=MAX_AMOUNT)]
+PointHex = Annotated[str, StringConstraints(strict=True, pattern=r"^[0-9a-fA-F]{66}$")]
+SignatureHex = Annotated[str, StringConstraints(strict=True, max_length=256)]
+KeysetId = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=66)]
+QuoteId = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=MAX_QUOTE_ID_LENGTH)]
+Unit = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=MAX_UNIT_LENGTH)]
+
+
+class Wire(BaseModel):
+    """Base of all wire objects: immutable, unknown fields ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class MintQuoteState(StrEnum):
+    """NUT-23. Derived from the amounts paid and issued."""
+
+    UNPAID = "UNPAID"
+    PAID = "PAID"
+    ISSUED = "ISSUED"
+
+
+class MeltQuoteState(StrEnum):
+    """NUT-05. A payment that failed puts its quote back to UNPAID."""
+
+    UNPAID = "UNPAID"
+    PENDING = "PENDING"
+    PAID = "PAID"
+
+
+class ProofState(StrEnum):
+    """NUT-07."""
+
+    UNSPENT = "UNSPENT"
+    PENDING = "PENDING"
+    SPENT = "SPENT"
+
+
+# --- NUT-00 -----------------------------------------------------------------------------------------------------
+
+
+class BlindedMessage(Wire):
+    """An output: a wallet's blinded message, to be signed with the key of (`id`, `amount`)."""
+
+    amount: Amount
+    id: KeysetId
+    B_: PointHex
+
+
+class DleqProof(Wire):
+    """NUT-12: two scalars, 64 hex digits each."""
+
+    e: str
+    s: str
+
+
+class BlindSignature(Wire):
+    """A promise: the mint's signature on a blinded message."""
+
+    amount: int
+    id: str
+    C_: str
+    dleq: DleqProof
+
+
+class Proof(Wire):
+    """An input: an unblinded signature on a secret."""
+
+    amount: Amount
+    id: KeysetId
+    secret: Annotated[str, StringConstraints(strict=True, max_length=MAX_SECRET_LENGTH)]
+    C: PointHex
+    witness: Annotated[str, StringConstraints(strict=True, max_length=MAX_WITNESS_LENGTH)] | None = None
+
+
+# --- NUT-01, NUT-02 ---------------------------------------------------------------------------------------------
+
+
+class KeysetInfo(Wire):
+    """An entry of `GET /v1/keysets` (NUT-02)."""
+
+    id: str
+    unit: str
+    active: bool
+    input_fee_ppk: int
+    final_expiry: int | None
+
+
+class KeysetKeys(KeysetInfo):
+    """An entry of `GET /v1/keys` (NUT-01): `keys` maps decimal amounts to compressed public keys."""
+
+    keys: dict[str, str]
+
+
+class KeysetsResponse(Wire):
+    """`GET /v1/keysets`: every keyset, active or not."""
+
+    keysets: list[KeysetInfo]
+
+
+class KeysResponse(Wire):
+    """`GET /v1/keys` and `GET /v1/keys/{keyset_id}`."""
+
+    keysets: list[KeysetKeys]
+
+
+# --- NUT-03 -----------------------------------------------------------------------------------------------------
+
+
+class SwapRequest(Wire):
+    """`POST /v1/swap`."""
+
+    inputs: list[Proof]
+    outputs: list[BlindedMessage]
+
+
+class SignaturesResponse(Wire):
+    """Answer of swap and mint: `signatures[i]` belongs to `outputs[i]`."""
+
+    signatures: list[BlindSignature]
+
+
+# --- NUT-04, NUT-20, NUT-23 -------------------------------------------------------------------------------------
+
+
+class MintQuoteBolt11Request(Wire):
+    """`POST /v1/mint/quote/bolt11`."""
+
+    amount: Amount
+    unit: Unit
+    description: Annotated[str, StringConstraints(strict=True, max_length=MAX_DESCRIPTION_LENGTH)] | None = None
+    pubkey: Annotated[str, StringConstraints(strict=True, max_length=256)] | None = None
+
+
+class MintQuote(Wire):
+    """A mint quote as wallets see it. `updated_at` (unix seconds) grows strictly with every change."""
+
+    quote: str
+    request: str
+    amount: int | None
+    unit: str
+    method: str
+    state: MintQuoteState
+    expiry: int | None
+    pubkey: str | None
+    amount_paid: int
+    amount_issued: int
+    updated_at: int
+
+
+class MintRequest(Wire):
+    """`POST /v1/mint/{method}`."""
+
+    quote: QuoteId
+    outputs: list[BlindedMessage]
+    signature: SignatureHex | None = None
+
+
+# --- NUT-05, NUT-08, NUT-23 -------------------------------------------------------------------------------------
+
+
+class AmountlessOption(Wire):
+    """NUT-23: the amount, in msat, for an invoice that names none."""
+
+    amount_msat: PositiveAmount
+
+
+class MppOption(Wire):
+    """NUT-15: the part of the invoice, in msat, that this mint shall pay."""
+
+    amount: PositiveAmount
+
+
+class MeltQuoteOptions(Wire):
+    """Options of a melt quote request."""
+
+    amountless: AmountlessOption | None = None
+    mpp: MppOption | None = None
+
+
+class MeltQuoteBolt11Request(Wire):
+    """`POST /v1/melt/quote/bolt11`."""
+
+    request: Annotated[str, StringConstraints(strict=True, min_length=1, max_length=MAX_INVOICE_LENGTH)]
+    unit: Unit
+    options: MeltQuoteOptions | None = None
+
+
+class MeltQuote(Wire):
+    """A melt quote as wallets see it, in every state. `error` says why the last attempt failed (an extension)."""
+
+    quote: str
+    request: str
+    amount: int
+    unit: str
+    method: str
+    fee_reserve: int
+    state: MeltQuoteState
+    expiry: int
+    payment_preimage: str | None = None
+    change: list[BlindSignature] | None = None
+    error: str | None = None
+
+
+class MeltRequest(Wire):
+    """`POST /v1/melt/{method}`. `outputs` are blank: their amounts are ignored (NUT-08)."""
+
+    quote: QuoteId
+    inputs: list[Proof]
+    outputs: list[BlindedMessage] | None = None
+    prefer_async: Annotated[bool, Field(strict=True)] | None = None
+
+
+# --- NUT-07 -----------------------------------------------------------------------------------------------------
+
+
+class CheckStateRequest(Wire):
+    """`POST /v1/checkstate`."""
+
+    Ys: list[PointHex]
+
+
+class ProofStateEntry(Wire):
+    """The state of one proof."""
+
+    Y: str
+    state: ProofState
+    witness: str | None = None
+
+
+class CheckStateResponse(Wire):
+    """Same order and length as the request's `Ys`."""
+
+    states: list[ProofStateEntry]
+
+
+# --- NUT-09 -----------------------------------------------------------------------------------------------------
+
+
+class RestoreRequest(Wire):
+    """`POST /v1/restore`."""
+
+    outputs: list[BlindedMessage]
+
+
+class RestoreResponse(Wire):
+    """The outputs that were signed before, and their signatures, index by index."""
+
+    outputs: list[BlindedMessage]
+    signatures: list[BlindSignature]
+
+
+# --- errors -----------------------------------------------------------------------------------------------------
+
+
+class ErrorResponse(Wire):
+    """The only error body that wallets understand (NUT-00)."""
+
+    detail: str
+    code: int

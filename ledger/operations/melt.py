@@ -1,0 +1,372 @@
+"""Melts: a payment for proofs. Begun, then settled or released; nothing else moves one (NUT-05, NUT-08).
+
+    UNPAID ── begin ──> PENDING ── settle ──> PAID
+       ^                   │
+       └───── release ─────┘
+
+`begin` holds the proofs and the blank outputs; only after its commit may the payment be sent. `settle` and `release`
+are called by the one decider of payments, for the attempt that it decided about, and may be repeated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import apsw
+
+from ledger.errors import Code, LedgerError
+from ledger.events import MeltQuoteChanged
+from ledger.keysets import Keysets
+from ledger.models import MeltQuote, MeltQuoteState, MeltRequest, ProofState
+from ledger.operations import inputs, outputs
+from ledger.operations.inputs import Inputs
+from ledger.operations.outputs import Output, Outputs
+from ledger.store.query import fetch_all, fetch_one
+from ledger.store.transaction import Transaction
+from ledger.units import from_msat_up, split
+
+MAX_ERROR_LENGTH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class NodeMark:
+    """How far the node had counted when a quote was made: evidence for later, if the payment's rows are missing."""
+
+    deleted_index: int
+    moves_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewMeltQuote:
+    """A melt quote to be stored. `amount`, `fee_reserve` are in `unit`; `amountless`: the invoice names no amount."""
+
+    id: str
+    method: str
+    unit: str
+    request: str
+    payment_hash: bytes
+    amount: int
+    amount_msat: int
+    amountless: bool
+    fee_reserve: int
+    expiry: int
+    mark: NodeMark
+
+
+@dataclass(frozen=True, slots=True)
+class PendingMelt:
+    """A melt in flight: what is needed to send its payment, and to find out what became of it."""
+
+    quote: str
+    method: str
+    unit: str
+    request: str
+    payment_hash: bytes
+    amount_msat: int
+    amountless: bool
+    fee_reserve: int
+    attempt: int
+    begun_at: int
+    node_run: int
+    mark: NodeMark
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A melt request whose proofs are verified; nothing is held yet."""
+
+    method: str
+    quote_id: str
+    inputs: Inputs
+    blanks: Outputs | None
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """A payment that was made: its preimage (None if the node lost it) and what it cost beyond the amount."""
+
+    preimage: bytes | None
+    fee_msat: int
+
+
+def create(tx: Transaction, quote: NewMeltQuote) -> MeltQuote:
+    """Store a new quote. Raises 20005 or 20006 if the same payment is in flight or made already."""
+    _require_unpaid_hash(tx.db, quote.payment_hash)
+    tx.db.execute(
+        "INSERT INTO melt_quotes (id, method, unit, request, payment_hash, amount, amount_msat, amountless,"
+        " fee_reserve, expiry, deleted_index, moves_index, created_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            quote.id,
+            quote.method,
+            quote.unit,
+            quote.request,
+            quote.payment_hash,
+            quote.amount,
+            quote.amount_msat,
+            quote.amountless,
+            quote.fee_reserve,
+            quote.expiry,
+            quote.mark.deleted_index,
+            quote.mark.moves_index,
+            tx.now,
+        ),
+    )
+    return get(tx.db, quote.method, quote.id)
+
+
+def get(db: apsw.Connection, method: str, quote_id: str) -> MeltQuote:
+    """A quote as `GET` answers it, change included. Raises 20000 for an unknown one or one of another method."""
+    return _wire(db, _row(db, method, quote_id))
+
+
+class _Row(NamedTuple):
+    """A row of `melt_quotes`, column by column."""
+
+    n: int
+    id: str
+    method: str
+    unit: str
+    request: str
+    payment_hash: bytes
+    amount: int
+    amount_msat: int
+    amountless: int
+    fee_reserve: int
+    expiry: int
+    state: str
+    attempt: int
+    error: str | None
+    input_amount: int | None
+    input_fee: int | None
+    begun_at: int | None
+    node_run: int | None
+    deleted_index: int
+    moves_index: int
+    preimage: bytes | None
+
+
+_SELECT = f"SELECT {', '.join(_Row._fields)} FROM melt_quotes"  # noqa: S608
+
+
+def _row(db: apsw.Connection, method: str, quote_id: str) -> _Row:
+    row = fetch_one(db, f"{_SELECT} WHERE id = ? AND method = ?", (quote_id, method))
+    if row is None:
+        raise LedgerError(Code.QUOTE_REJECTED, f"this mint has no {method} melt quote of that id")
+    return _Row(*row)
+
+
+def _wire(db: apsw.Connection, row: _Row) -> MeltQuote:
+    change = None
+    if row.state == MeltQuoteState.PAID:
+        promises = fetch_all(
+            db,
+            "SELECT k.id, p.amount, p.c_, p.e, p.s FROM promises p JOIN keysets k ON k.n = p.keyset"
+            " WHERE p.melt_quote = ? AND p.c_ IS NOT NULL ORDER BY p.n",
+            (row.n,),
+        )
+        change = [outputs.to_wire(*promise) for promise in promises] or None
+    return MeltQuote(
+        quote=row.id,
+        request=row.request,
+        amount=row.amount,
+        unit=row.unit,
+        method=row.method,
+        fee_reserve=row.fee_reserve,
+        state=MeltQuoteState(row.state),
+        expiry=row.expiry,
+        payment_preimage=row.preimage.hex() if row.preimage is not None else None,
+        change=change,
+        error=row.error,
+    )
+
+
+def pending(db: apsw.Connection) -> list[PendingMelt]:
+    """Every melt in flight, oldest first."""
+    rows = fetch_all(db, f"{_SELECT} WHERE state = 'PENDING' ORDER BY n")
+    return [_pending(_Row(*row)) for row in rows]
+
+
+def pending_by_hash(db: apsw.Connection, payment_hash: bytes) -> PendingMelt | None:
+    """The melt in flight for this payment hash; there is at most one."""
+    row = fetch_one(db, f"{_SELECT} WHERE payment_hash = ? AND state = 'PENDING'", (payment_hash,))
+    return None if row is None else _pending(_Row(*row))
+
+
+def _pending(row: _Row) -> PendingMelt:
+    return PendingMelt(
+        quote=row.id,
+        method=row.method,
+        unit=row.unit,
+        request=row.request,
+        payment_hash=row.payment_hash,
+        amount_msat=row.amount_msat,
+        amountless=bool(row.amountless),
+        fee_reserve=row.fee_reserve,
+        attempt=row.attempt,
+        begun_at=row.begun_at or 0,
+        node_run=row.node_run or 0,
+        mark=NodeMark(row.deleted_index, row.moves_index),
+    )
+
+
+def count_pending(db: apsw.Connection) -> int:
+    """How many melts are in flight."""
+    return int(db.execute("SELECT count(*) FROM melt_quotes WHERE state = 'PENDING'").get)
+
+
+def _require_unpaid_hash(db: apsw.Connection, payment_hash: bytes) -> None:
+    state = db.execute(
+        "SELECT state FROM melt_quotes WHERE payment_hash = ? AND state IN ('PENDING', 'PAID')",
+        (payment_hash,),
+    ).get
+    if state == MeltQuoteState.PAID:
+        raise LedgerError(Code.INVOICE_PAID, "this invoice was already paid by a melt of this mint")
+    if state == MeltQuoteState.PENDING:
+        raise LedgerError(Code.QUOTE_PENDING, "a payment of this invoice is in flight")
+
+
+def prepare(keysets: Keysets, method: str, request: MeltRequest, now: int) -> Prepared:
+    """Check proofs and blank outputs, without the database. Raises their codes."""
+    verified = inputs.verify(keysets, request.inputs, now)
+    blanks = outputs.check(keysets, request.outputs, now, blank=True) if request.outputs else None
+    return Prepared(method, request.quote, verified, blanks)
+
+
+def begin(tx: Transaction, melt: Prepared, max_pending: int) -> tuple[MeltQuote, PendingMelt]:
+    """Hold the proofs and blank outputs, and put the quote to PENDING. After the commit the payment may be sent.
+
+    Raises 20000 (unknown quote, or too many melts in flight), 20005, 20006, 20007, 11010, 11005, 11001 to 11004,
+    12002, 12003.
+    """
+    row = _row(tx.db, melt.method, melt.quote_id)
+    _require_payable(tx.db, row, tx.now)
+    _require_amount(row, melt)
+    if count_pending(tx.db) >= max_pending:
+        raise LedgerError(Code.QUOTE_REJECTED, "too many melts are in flight at this mint: try again later")
+    inputs.require_unspent(tx, melt.inputs)
+    if melt.blanks:
+        outputs.require_unsigned(tx, melt.blanks)
+        outputs.insert_blank(tx, melt.blanks, melt_quote=row.n)
+    inputs.insert(tx, melt.inputs, melt_quote=row.n)
+    tx.db.execute(
+        "UPDATE melt_quotes SET state = 'PENDING', attempt = attempt + 1, error = NULL, input_amount = ?,"
+        " input_fee = ?, begun_at = ?, node_run = (SELECT node_run FROM ledger) WHERE n = ?",
+        (melt.inputs.amount, melt.inputs.fee, tx.now, row.n),
+    )
+    row = _row(tx.db, melt.method, melt.quote_id)
+    quote = _wire(tx.db, row)
+    tx.publish(MeltQuoteChanged(quote))
+    return quote, _pending(row)
+
+
+def require_payable(db: apsw.Connection, method: str, quote_id: str, now: int) -> None:
+    """Raises 20000, 20005, 20006 or 20007 if this quote can't be paid now."""
+    _require_payable(db, _row(db, method, quote_id), now)
+
+
+def _require_payable(db: apsw.Connection, row: _Row, now: int) -> None:
+    if row.state == MeltQuoteState.PENDING:
+        raise LedgerError(Code.QUOTE_PENDING, "the payment of this quote is in flight")
+    if row.state == MeltQuoteState.PAID:
+        raise LedgerError(Code.INVOICE_PAID, "this quote is already paid")
+    _require_unpaid_hash(db, row.payment_hash)
+    if row.expiry < now:
+        raise LedgerError(Code.QUOTE_EXPIRED, "the quote has expired: ask for a new one")
+
+
+def _require_amount(row: _Row, melt: Prepared) -> None:
+    if melt.inputs.unit != row.unit:
+        raise LedgerError(Code.UNITS_DIFFER, f"the quote is in {row.unit}, the inputs in {melt.inputs.unit}")
+    if melt.blanks and melt.blanks.unit != row.unit:
+        raise LedgerError(Code.UNITS_DIFFER, f"the quote is in {row.unit}, the outputs in {melt.blanks.unit}")
+    needed = row.amount + row.fee_reserve + melt.inputs.fee
+    if melt.inputs.amount < needed:
+        raise LedgerError(
+            Code.NOT_BALANCED,
+            f"inputs {melt.inputs.amount} are less than {needed} {row.unit}: amount {row.amount}, "
+            f"fee reserve {row.fee_reserve}, input fee {melt.inputs.fee}",
+        )
+
+
+def settle(tx: Transaction, melt: PendingMelt, payment: Payment) -> MeltQuote:
+    """The payment was made: spend the proofs, sign the change, and put the quote to PAID.
+
+    Change covers everything overpaid (NUT-08). If the fee came out above the reserve there is none; the payment is
+    still settled. Settling again changes nothing. Raises AssertionError if the quote isn't pending and not paid:
+    then ecash was given back for a payment that was made.
+    """
+    row = _row(tx.db, melt.method, melt.quote)
+    if row.state == MeltQuoteState.PAID:
+        return _wire(tx.db, row)
+    assert row.state == MeltQuoteState.PENDING, "a released melt was paid"
+    assert row.input_amount is not None
+    assert row.input_fee is not None
+    fee = from_msat_up(payment.fee_msat, row.unit)
+    _spend(tx, row)
+    _sign_change(tx, row, max(0, row.input_amount - row.input_fee - row.amount - fee))
+    tx.db.execute(
+        "UPDATE melt_quotes SET state = 'PAID', preimage = ?, fee_paid_msat = ?, paid_at = ? WHERE n = ?",
+        (payment.preimage, payment.fee_msat, tx.now, row.n),
+    )
+    tx.db.execute(
+        "INSERT INTO method_books (method, unit, paid_out_msat, routing_fees_msat) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET paid_out_msat = paid_out_msat + excluded.paid_out_msat,"
+        " routing_fees_msat = routing_fees_msat + excluded.routing_fees_msat",
+        (row.method, row.unit, row.amount_msat, payment.fee_msat),
+    )
+    quote = get(tx.db, melt.method, melt.quote)
+    tx.publish(MeltQuoteChanged(quote))
+    return quote
+
+
+def _spend(tx: Transaction, row: _Row) -> None:
+    held = fetch_all(
+        tx.db,
+        "UPDATE proofs SET spent_at = ? WHERE melt_quote = ? AND spent_at IS NULL RETURNING y, keyset, amount, witness",
+        (tx.now, row.n),
+    )
+    inputs.publish_states(tx, ProofState.SPENT, [(y, witness) for y, _, _, witness in held])
+    inputs.book_redeemed(tx, [(keyset, amount) for _, keyset, amount, _ in held], row.input_fee or 0, held[0][1])
+
+
+def _sign_change(tx: Transaction, row: _Row, overpaid: int) -> None:
+    """Sign blank outputs in their order for the parts of `overpaid`; too few get the largest parts (NUT-08).
+
+    Their keyset may have been rotated since `begin`: change that was promised is signed all the same.
+    """
+    blanks = fetch_all(
+        tx.db, "SELECT n, b_, keyset FROM promises WHERE melt_quote = ? AND c_ IS NULL ORDER BY n", (row.n,)
+    )
+    parts = split(overpaid)
+    for (n, b_, keyset), amount in zip(blanks, parts[max(0, len(parts) - len(blanks)) :], strict=False):
+        output = Output(b_, tx.keysets.numbered(keyset), amount)
+        signature = outputs.sign_one(output, amount).signature
+        tx.db.execute(
+            "UPDATE promises SET amount = ?, c_ = ?, e = ?, s = ? WHERE n = ?",
+            (amount, signature.c_, signature.dleq.e, signature.dleq.s, n),
+        )
+        outputs.book_issued(tx, [(keyset, amount)])
+    _free_blanks(tx, row)
+
+
+def _free_blanks(tx: Transaction, row: _Row) -> None:
+    tx.db.execute("DELETE FROM promises WHERE melt_quote = ? AND c_ IS NULL", (row.n,))
+
+
+def release(tx: Transaction, melt: PendingMelt, error: str) -> MeltQuote:
+    """The payment failed for certain: give the proofs and blank outputs back, and put the quote to UNPAID.
+
+    `error` tells the wallet why. A verdict about an earlier attempt than the present one changes nothing.
+    """
+    row = _row(tx.db, melt.method, melt.quote)
+    if row.state != MeltQuoteState.PENDING or row.attempt != melt.attempt:
+        return _wire(tx.db, row)
+    held = fetch_all(tx.db, "DELETE FROM proofs WHERE melt_quote = ? AND spent_at IS NULL RETURNING y", (row.n,))
+    inputs.publish_states(tx, ProofState.UNSPENT, [(y, None) for (y,) in held])
+    _free_blanks(tx, row)
+    tx.db.execute("UPDATE melt_quotes SET state = 'UNPAID', error = ? WHERE n = ?", (error[:MAX_ERROR_LENGTH], row.n))
+    quote = get(tx.db, melt.method, melt.quote)
+    tx.publish(MeltQuoteChanged(quote))
+    return quote

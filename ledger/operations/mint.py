@@ -1,0 +1,237 @@
+"""Mint quotes: asked for, paid, issued (NUT-04, NUT-20, NUT-23)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import apsw
+
+from ledger import curve
+from ledger.errors import Code, LedgerError
+from ledger.events import MintQuoteChanged
+from ledger.keysets import Keysets
+from ledger.models import BlindedMessage, MintQuote, MintQuoteState, MintRequest, SignaturesResponse
+from ledger.operations import outputs, replay
+from ledger.operations.outputs import Outputs, Signed
+from ledger.store.query import fetch_one
+from ledger.store.transaction import Transaction
+from ledger.units import from_msat_down
+
+KIND = "issue"
+SIGNATURE_DOMAIN = b"Cashu_MintQuoteSig_v1"
+
+
+@dataclass(frozen=True, slots=True)
+class NewMintQuote:
+    """A mint quote to be stored. `amount` is in `unit`; `expiry` (unix seconds): `request` is payable until then."""
+
+    id: str
+    method: str
+    unit: str
+    request: str
+    amount: int | None
+    expiry: int | None
+    pubkey: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A payment received for a mint quote. `payment_id` is unique: for bolt11 the payment hash."""
+
+    payment_id: bytes
+    received_msat: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An issue whose curve work is done; nothing is promised yet."""
+
+    method: str
+    request: MintRequest
+    digest: bytes
+    outputs: Outputs
+    signed: list[Signed]
+
+
+def check_pubkey(pubkey: str | None) -> None:
+    """Refuse a NUT-20 key that is no compressed point: 20009."""
+    if pubkey is None:
+        return
+    try:
+        curve.parse_point(bytes.fromhex(pubkey))
+    except ValueError as error:
+        raise LedgerError(Code.PUBKEY_INVALID, "pubkey is not a compressed secp256k1 key in hex") from error
+
+
+def create(tx: Transaction, quote: NewMintQuote) -> MintQuote:
+    """Store a new quote."""
+    tx.db.execute(
+        "INSERT INTO mint_quotes (id, method, unit, request, amount, pubkey, expiry, created_at, updated_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            quote.id,
+            quote.method,
+            quote.unit,
+            quote.request,
+            quote.amount,
+            quote.pubkey,
+            quote.expiry,
+            tx.now,
+            tx.now,
+        ),
+    )
+    return get(tx.db, quote.method, quote.id)
+
+
+def get(db: apsw.Connection, method: str, quote_id: str) -> MintQuote:
+    """A quote as `GET` answers it. Raises 20000 for an unknown one, also if it belongs to another method."""
+    return _row(db, method, quote_id)[1]
+
+
+def _row(db: apsw.Connection, method: str, quote_id: str) -> tuple[int, MintQuote]:
+    row = fetch_one(
+        db,
+        "SELECT n, request, amount, unit, expiry, pubkey, amount_paid, amount_issued, updated_at"
+        " FROM mint_quotes WHERE id = ? AND method = ?",
+        (quote_id, method),
+    )
+    if row is None:
+        raise LedgerError(Code.QUOTE_REJECTED, f"this mint has no {method} mint quote of that id")
+    n, request, amount, unit, expiry, pubkey, paid, issued, updated_at = row
+    quote = MintQuote(
+        quote=quote_id,
+        request=request,
+        amount=amount,
+        unit=unit,
+        method=method,
+        state=_state(amount, paid, issued),
+        expiry=expiry,
+        pubkey=pubkey,
+        amount_paid=paid,
+        amount_issued=issued,
+        updated_at=updated_at,
+    )
+    return n, quote
+
+
+def _state(amount: int | None, paid: int, issued: int) -> MintQuoteState:
+    """Wallets that know only the state ask for `amount` once; what was overpaid stays visible in the amounts."""
+    if paid == 0:
+        return MintQuoteState.UNPAID
+    target = paid if amount is None else min(amount, paid)
+    return MintQuoteState.ISSUED if issued >= target else MintQuoteState.PAID
+
+
+def credit(tx: Transaction, method: str, quote_id: str, receipt: Receipt) -> MintQuote | None:
+    """Credit a payment to its quote, once for each `payment_id`. None if this ledger has no such quote."""
+    row = fetch_one(tx.db, "SELECT n, unit FROM mint_quotes WHERE id = ? AND method = ?", (quote_id, method))
+    if row is None:
+        return None
+    n, unit = row
+    amount = from_msat_down(receipt.received_msat, unit)
+    tx.db.execute(
+        "INSERT INTO receipts (payment_id, mint_quote, received_msat, amount, received_at) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT DO NOTHING",
+        (receipt.payment_id, n, receipt.received_msat, amount, tx.now),
+    )
+    if tx.db.changes() == 0:
+        return get(tx.db, method, quote_id)
+    tx.db.execute(
+        "UPDATE mint_quotes SET amount_paid = amount_paid + ?, updated_at = max(?, updated_at + 1) WHERE n = ?",
+        (amount, tx.now, n),
+    )
+    tx.db.execute(
+        "INSERT INTO method_books (method, unit, received_msat) VALUES (?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET received_msat = received_msat + excluded.received_msat",
+        (method, unit, receipt.received_msat),
+    )
+    quote = get(tx.db, method, quote_id)
+    tx.publish(MintQuoteChanged(quote))
+    return quote
+
+
+def pay_index(db: apsw.Connection) -> int:
+    """The node's index of the last invoice payment that was credited or passed by."""
+    return int(db.execute("SELECT pay_index FROM ledger").get)
+
+
+def advance_pay_index(tx: Transaction, index: int) -> None:
+    """Remember how far the node's invoice payments have been read."""
+    tx.db.execute("UPDATE ledger SET pay_index = max(pay_index, ?)", (index,))
+
+
+def prepare(keysets: Keysets, method: str, request: MintRequest, request_digest: bytes, now: int) -> Prepared:
+    """Check and sign the outputs, without the database."""
+    checked = outputs.check(keysets, request.outputs, now)
+    return Prepared(method, request, request_digest, checked, outputs.sign(checked))
+
+
+def commit(tx: Transaction, issue: Prepared) -> SignaturesResponse:
+    """Store the signatures and count them as issued.
+
+    Raises 20000, 20001, 20002, 20007, 20008, 11010, 11005, and the codes of outputs.
+    """
+    if answered := replay.find(tx.db, issue.digest):
+        return answered
+    n, quote = _row(tx.db, issue.method, issue.request.quote)
+    _require_mintable(tx, quote, issue)
+    outputs.require_unsigned(tx, issue.outputs)
+    operation = replay.record(tx, KIND, issue.digest)
+    outputs.insert(tx, issue.signed, operation=operation, mint_quote=n)
+    tx.db.execute(
+        "UPDATE mint_quotes SET amount_issued = amount_issued + ?, updated_at = max(?, updated_at + 1) WHERE n = ?",
+        (issue.outputs.amount, tx.now, n),
+    )
+    tx.publish(MintQuoteChanged(get(tx.db, issue.method, quote.quote)))
+    return SignaturesResponse(signatures=[signed.to_wire() for signed in issue.signed])
+
+
+def _require_mintable(tx: Transaction, quote: MintQuote, issue: Prepared) -> None:
+    require_signature(quote, issue.request)
+    if quote.amount_paid == 0:
+        if quote.expiry is not None and quote.expiry < tx.now:
+            raise LedgerError(Code.QUOTE_EXPIRED, "the quote expired unpaid")
+        raise LedgerError(Code.QUOTE_NOT_PAID, "the quote is not paid yet")
+    mintable = quote.amount_paid - quote.amount_issued
+    if mintable == 0:
+        raise LedgerError(Code.QUOTE_ISSUED, "the ecash of this quote is already issued")
+    if issue.outputs.unit != quote.unit:
+        raise LedgerError(Code.UNITS_DIFFER, f"the quote is in {quote.unit}, the outputs in {issue.outputs.unit}")
+    if issue.outputs.amount > mintable:
+        raise LedgerError(
+            Code.NOT_BALANCED,
+            f"outputs {issue.outputs.amount} exceed the {mintable} {quote.unit} left to issue",
+        )
+
+
+def require_signature(quote: MintQuote, request: MintRequest) -> None:
+    """A quote locked to a key needs a signature by it, over the current or the older message (NUT-20): 20008."""
+    if quote.pubkey is None:
+        return
+    if request.signature is None:
+        raise LedgerError(Code.SIGNATURE_INVALID, "the quote is locked to a key: signature is missing")
+    key = bytes.fromhex(quote.pubkey)
+    try:
+        signature = bytes.fromhex(request.signature)
+    except ValueError as error:
+        raise LedgerError(Code.SIGNATURE_INVALID, "signature is not hex") from error
+    messages = (
+        signed_message(quote.quote, request.outputs),
+        signed_message_legacy(quote.quote, request.outputs),
+    )
+    if not any(curve.verify_schnorr(key, signature, message) for message in messages):
+        raise LedgerError(Code.SIGNATURE_INVALID, "signature does not fit the quote's key and these outputs")
+
+
+def signed_message(quote_id: str, messages: list[BlindedMessage]) -> bytes:
+    """What a wallet signs (NUT-20 as amended): everything framed by its length, amounts included."""
+    parts = [quote_id.encode()]
+    for message in messages:
+        parts.append(message.amount.to_bytes((message.amount.bit_length() + 7) // 8, "big"))
+        parts.append(bytes.fromhex(message.B_))
+    return SIGNATURE_DOMAIN + b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
+def signed_message_legacy(quote_id: str, messages: list[BlindedMessage]) -> bytes:
+    """What older wallets sign (NUT-20 before the amendment): the texts joined, amounts not covered."""
+    return (quote_id + "".join(message.B_ for message in messages)).encode()

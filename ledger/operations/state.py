@@ -1,0 +1,58 @@
+"""What the ledger knows of proofs and outputs: checkstate (NUT-07) and restore (NUT-09). They only read."""
+
+from __future__ import annotations
+
+import apsw
+
+from ledger import curve
+from ledger.errors import Code, LedgerError
+from ledger.models import (
+    MAX_ARRAY_LENGTH,
+    CheckStateRequest,
+    CheckStateResponse,
+    ProofState,
+    ProofStateEntry,
+    RestoreRequest,
+    RestoreResponse,
+)
+from ledger.operations import inputs, outputs
+
+
+def check(db: apsw.Connection, request: CheckStateRequest) -> CheckStateResponse:
+    """The state of each `Y`, in order. Raises 11014 for too many, 11000 for one that is no point."""
+    if len(request.Ys) > MAX_ARRAY_LENGTH:
+        raise LedgerError(Code.TOO_MANY_INPUTS, f"{len(request.Ys)} Ys; at most {MAX_ARRAY_LENGTH} are accepted")
+    ys = [bytes.fromhex(y) for y in request.Ys]
+    known = inputs.states(db, ys)
+    for y in ys:
+        if y not in known:
+            _require_point(y)
+    unseen = (ProofState.UNSPENT, None)
+    states = []
+    for y in ys:
+        state, witness = known.get(y, unseen)
+        states.append(ProofStateEntry(Y=y.hex(), state=state, witness=witness))
+    return CheckStateResponse(states=states)
+
+
+def _require_point(y: bytes) -> None:
+    try:
+        curve.parse_point(y)
+    except ValueError as error:
+        raise LedgerError(Code.TRANSACTION_REJECTED, f"Y is not a point on the curve: {error}") from error
+
+
+def restore(db: apsw.Connection, request: RestoreRequest) -> RestoreResponse:
+    """The signatures given on these `B_` before, whatever their keyset's state; others are left out. Raises 11015."""
+    if len(request.outputs) > MAX_ARRAY_LENGTH:
+        raise LedgerError(
+            Code.TOO_MANY_OUTPUTS, f"{len(request.outputs)} outputs; at most {MAX_ARRAY_LENGTH} are accepted"
+        )
+    known = outputs.find(db, [bytes.fromhex(output.B_) for output in request.outputs])
+    found, signatures = [], []
+    for output in request.outputs:
+        signature = known.get(bytes.fromhex(output.B_))
+        if signature is not None:
+            found.append(output)
+            signatures.append(signature)
+    return RestoreResponse(outputs=found, signatures=signatures)

@@ -1,0 +1,112 @@
+"""The SQLite database: opening, migrating, and snapshots for readers.
+
+One writer (`ledger.store.writer`) changes it; readers work on their own connections, each on a WAL snapshot.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import queue
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import IO
+
+import apsw
+
+from ledger.errors import StartError
+
+BUSY_TIMEOUT_MS = 10_000
+READERS = 4
+"""Reader connections; a reader that finds none free waits for one."""
+
+
+class Database:
+    """An open ledger file, locked against a second process. Raises StartError if it can't be used."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = _lock(path)
+        try:
+            self.writer = _connect(path)
+            migrate(self.writer)
+            self._readers: queue.LifoQueue[apsw.Connection] = queue.LifoQueue()
+            for _ in range(READERS):
+                reader = _connect(path)
+                reader.pragma("query_only", True)
+                self._readers.put(reader)
+        except apsw.Error as error:
+            raise StartError(f"cannot open the ledger {path}: {error}") from error
+
+    @contextmanager
+    def read(self) -> Iterator[apsw.Connection]:
+        """A connection on one consistent snapshot of the committed ledger."""
+        connection = self._readers.get()
+        try:
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.execute("ROLLBACK")
+        finally:
+            self._readers.put(connection)
+
+    def close(self) -> None:
+        """Close all connections and release the lock."""
+        for _ in range(READERS):
+            self._readers.get().close()
+        self.writer.close()
+        self._lock.close()
+
+
+def _lock(path: Path) -> IO[bytes]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock_path = path.with_name(path.name + ".lock")
+    handle = lock_path.open("wb")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        handle.close()
+        raise StartError(f"the ledger {path} is in use by another process (it holds {lock_path})") from error
+    return handle
+
+
+def _connect(path: Path) -> apsw.Connection:
+    connection = apsw.Connection(str(path))
+    connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+    if connection.pragma("journal_mode", "wal") != "wal":
+        raise StartError(f"the ledger {path} lies on a file system where SQLite can't use write-ahead logging")
+    # An answer is given only after its commit, so the commit must have reached the disk.
+    connection.pragma("synchronous", "FULL")
+    connection.pragma("foreign_keys", True)
+    return connection
+
+
+def migrations() -> list[str]:
+    """The schema's steps in order; the database's `user_version` counts the ones applied."""
+    files = sorted(
+        (f for f in resources.files("ledger.store.schema").iterdir() if f.name.endswith(".sql")),
+        key=lambda f: f.name,
+    )
+    return [f.read_text() for f in files]
+
+
+def migrate(connection: apsw.Connection) -> None:
+    """Apply the missing steps, each in a transaction of its own. Raises StartError for a newer database."""
+    steps = migrations()
+    version = connection.pragma("user_version")
+    if version > len(steps):
+        raise StartError(
+            f"the ledger has schema version {version}, this Nutbolt knows {len(steps)}: "
+            "it was used by a newer release, which must be installed again"
+        )
+    for number, step in enumerate(steps[version:], start=version + 1):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            connection.execute(step)
+            connection.pragma("user_version", number)
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise

@@ -1,0 +1,135 @@
+-- The ledger. Amounts are integers in the minor unit of the keyset's or quote's unit, unless a name ends in _msat.
+-- Times are unix seconds. Points are 33-byte compressed encodings, hashes and scalars 32 bytes.
+
+CREATE TABLE ledger (                   -- what the ledger knows about itself: one row
+    one             INTEGER PRIMARY KEY CHECK (one = 1),
+    mint_id         TEXT    NOT NULL,   -- random; the node's datastore holds it as well (tripwire)
+    epoch           INTEGER NOT NULL,   -- part of the seed's derivation: a new epoch has new keys
+    created_at      INTEGER NOT NULL,
+    commits         INTEGER NOT NULL DEFAULT 0,  -- grows with every group commit (tripwire)
+    pay_index       INTEGER NOT NULL DEFAULT 0,  -- the node's last invoice payment that was credited or passed by
+    node_run        INTEGER NOT NULL DEFAULT 0,  -- counts the node's starts, as far as they were seen
+    node_started_at INTEGER NOT NULL DEFAULT 0   -- not later than the node's last start
+) STRICT;
+
+CREATE TABLE keysets (
+    n             INTEGER PRIMARY KEY,
+    id            TEXT    NOT NULL UNIQUE,       -- NUT-02
+    unit          TEXT    NOT NULL,
+    counter       INTEGER NOT NULL,              -- the keys are derived from (seed, unit, counter)
+    active        INTEGER NOT NULL CHECK (active IN (0, 1)),
+    input_fee_ppk INTEGER NOT NULL CHECK (input_fee_ppk >= 0),
+    final_expiry  INTEGER,
+    created_at    INTEGER NOT NULL,
+    -- The books of the keyset; changed in the transaction that changes the rows they count.
+    issued        INTEGER NOT NULL DEFAULT 0 CHECK (issued >= 0),
+    redeemed      INTEGER NOT NULL DEFAULT 0 CHECK (redeemed >= 0),
+    fees          INTEGER NOT NULL DEFAULT 0 CHECK (fees >= 0),      -- input fees taken (NUT-02)
+    UNIQUE (unit, counter)
+) STRICT;
+
+CREATE TABLE method_books (             -- what came in and went out, by payment method and unit
+    method            TEXT    NOT NULL,
+    unit              TEXT    NOT NULL,
+    received_msat     INTEGER NOT NULL DEFAULT 0,
+    paid_out_msat     INTEGER NOT NULL DEFAULT 0,
+    routing_fees_msat INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (method, unit)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE operations (               -- swaps and issues, to answer an identical request again (NUT-19)
+    n          INTEGER PRIMARY KEY,
+    kind       TEXT    NOT NULL,
+    digest     BLOB    NOT NULL UNIQUE, -- SHA-256 of the request
+    created_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE mint_quotes (
+    n             INTEGER PRIMARY KEY,
+    id            TEXT    NOT NULL UNIQUE,
+    method        TEXT    NOT NULL,
+    unit          TEXT    NOT NULL,
+    request       TEXT    NOT NULL,
+    amount        INTEGER,
+    pubkey        TEXT,                 -- NUT-20, as the wallet sent it
+    expiry        INTEGER,
+    amount_paid   INTEGER NOT NULL DEFAULT 0,
+    amount_issued INTEGER NOT NULL DEFAULT 0,
+    created_at    INTEGER NOT NULL,
+    updated_at    INTEGER NOT NULL,     -- strictly grows with each change
+    CHECK (0 <= amount_issued AND amount_issued <= amount_paid)
+) STRICT;
+
+CREATE TABLE receipts (                 -- one row for each payment received: credited once
+    payment_id    BLOB    PRIMARY KEY,  -- bolt11: the payment hash
+    mint_quote    INTEGER NOT NULL REFERENCES mint_quotes (n),
+    received_msat INTEGER NOT NULL,
+    amount        INTEGER NOT NULL,     -- credited to the quote
+    received_at   INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE melt_quotes (
+    n               INTEGER PRIMARY KEY,
+    id              TEXT    NOT NULL UNIQUE,
+    method          TEXT    NOT NULL,
+    unit            TEXT    NOT NULL,
+    request         TEXT    NOT NULL,
+    payment_hash    BLOB    NOT NULL,
+    amount          INTEGER NOT NULL,
+    amount_msat     INTEGER NOT NULL,   -- what the destination shall receive
+    amountless      INTEGER NOT NULL CHECK (amountless IN (0, 1)), -- the amount must be told to the node
+    fee_reserve     INTEGER NOT NULL,
+    expiry          INTEGER NOT NULL,
+    created_at      INTEGER NOT NULL,
+    deleted_index   INTEGER NOT NULL,   -- the node's count of deleted payment rows when the quote was made
+    moves_index     INTEGER NOT NULL,   -- the node's count of channel moves when the quote was made
+    state           TEXT    NOT NULL DEFAULT 'UNPAID' CHECK (state IN ('UNPAID', 'PENDING', 'PAID')),
+    attempt         INTEGER NOT NULL DEFAULT 0,  -- counts the times that it went PENDING
+    error           TEXT,                        -- why the last attempt failed
+    -- Of the last attempt:
+    input_amount    INTEGER,
+    input_fee       INTEGER,
+    begun_at        INTEGER,
+    node_run        INTEGER,                     -- ledger.node_run when the attempt began
+    -- Of the payment:
+    preimage        BLOB,
+    fee_paid_msat   INTEGER,
+    paid_at         INTEGER
+) STRICT;
+
+-- One live melt for each payment hash; for one that was paid, for ever.
+CREATE UNIQUE INDEX melt_quotes_live ON melt_quotes (payment_hash) WHERE state IN ('PENDING', 'PAID');
+CREATE INDEX melt_quotes_pending ON melt_quotes (n) WHERE state = 'PENDING';
+
+CREATE TABLE proofs (                   -- every proof spent, or held by a pending melt: one row for each Y
+    n          INTEGER PRIMARY KEY,
+    y          BLOB    NOT NULL UNIQUE CHECK (length(y) = 33),
+    keyset     INTEGER NOT NULL REFERENCES keysets (n),
+    amount     INTEGER NOT NULL CHECK (amount > 0),
+    secret     TEXT    NOT NULL,
+    c          BLOB    NOT NULL CHECK (length(c) = 33),
+    witness    TEXT,
+    spent_at   INTEGER,                 -- NULL: held by a pending melt
+    operation  INTEGER REFERENCES operations (n),
+    melt_quote INTEGER REFERENCES melt_quotes (n),
+    CHECK ((operation IS NULL) <> (melt_quote IS NULL)),
+    CHECK (spent_at IS NOT NULL OR melt_quote IS NOT NULL)
+) STRICT;
+CREATE INDEX proofs_of_melt ON proofs (melt_quote) WHERE melt_quote IS NOT NULL;
+
+CREATE TABLE promises (                 -- every output signed, or held blank by a pending melt: one row for each B_
+    n          INTEGER PRIMARY KEY,     -- grows in the order of the request's outputs
+    b_         BLOB    NOT NULL UNIQUE CHECK (length(b_) = 33),
+    keyset     INTEGER NOT NULL REFERENCES keysets (n),
+    amount     INTEGER CHECK (amount > 0),       -- NULL while blank
+    c_         BLOB,
+    e          BLOB,                    -- NUT-12
+    s          BLOB,
+    operation  INTEGER REFERENCES operations (n),
+    mint_quote INTEGER REFERENCES mint_quotes (n),
+    melt_quote INTEGER REFERENCES melt_quotes (n),
+    CHECK ((amount IS NULL) = (c_ IS NULL)),
+    CHECK (c_ IS NOT NULL OR melt_quote IS NOT NULL)
+) STRICT;
+CREATE INDEX promises_of_operation ON promises (operation) WHERE operation IS NOT NULL;
+CREATE INDEX promises_of_melt ON promises (melt_quote) WHERE melt_quote IS NOT NULL;

@@ -1,0 +1,158 @@
+"""The writer: the one thread that changes the ledger, with group commit.
+
+Operations queue up. The writer takes all that are waiting, runs each in a savepoint of its own inside one
+`BEGIN IMMEDIATE … COMMIT`, and answers them after that one commit has reached the disk. So an answer is always
+durable, a refused operation leaves no trace, and the busier the mint the fewer disk syncs per operation.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, NamedTuple, TypeVar
+
+import apsw
+
+from ledger.errors import LedgerError, StorageError
+from ledger.events import Event
+from ledger.store.transaction import Transaction
+
+MAX_BATCH = 256
+"""Most operations in one commit."""
+MAX_QUEUE = 10_000
+"""Most operations waiting; beyond it they are refused at once instead of growing memory."""
+SHUTDOWN_WAIT_S = 5.0
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Operation = Callable[[Transaction], T]
+
+
+class _Job(NamedTuple):
+    operation: Operation[Any]
+    future: Future[Any]
+
+
+class _Done(NamedTuple):
+    job: _Job
+    result: Any
+    tx: Transaction
+
+
+class Writer:
+    """Runs operations one after another; see the module."""
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        begin: Callable[[apsw.Connection], Transaction],
+        publish: Callable[[Event], None],
+    ) -> None:
+        self._connection = connection
+        self._begin = begin
+        self._publish = publish
+        self._queue: queue.Queue[_Job | None] = queue.Queue(MAX_QUEUE)
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, operation: Operation[T]) -> Future[T]:
+        """Queue an operation. The future has its result once that is durable, or what the operation raised
+        (LedgerError: refused; StorageError: could not be committed)."""
+        future: Future[T] = Future()
+        if self._closed:
+            future.set_exception(StorageError("the ledger is closed"))
+            return future
+        try:
+            self._queue.put_nowait(_Job(operation, future))
+        except queue.Full:
+            future.set_exception(StorageError("too many operations are waiting for the ledger"))
+        return future
+
+    def close(self) -> None:
+        """Finish what is queued, then stop."""
+        self._closed = True
+        self._queue.put(None)
+        self._thread.join(SHUTDOWN_WAIT_S)
+
+    def _run(self) -> None:
+        while True:
+            job = self._queue.get()
+            if job is None:
+                return
+            self._run_batch(job)
+
+    def _run_batch(self, first: _Job) -> None:
+        taken: list[_Job] = []
+        done: list[_Done] = []
+        refused: list[tuple[_Job, BaseException]] = []
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            job: _Job | None = first
+            while job is not None:
+                taken.append(job)
+                outcome = self._run_one(job)
+                if isinstance(outcome, _Done):
+                    done.append(outcome)
+                else:
+                    refused.append((job, outcome))
+                if len(taken) >= MAX_BATCH or (done and done[-1].tx.after_commit):
+                    break
+                job = self._next()
+            if done:
+                self._connection.execute("UPDATE ledger SET commits = commits + 1")
+            self._connection.execute("COMMIT")
+        except apsw.Error as error:
+            log.error("the ledger could not commit: %s", error)
+            self._roll_back()
+            lost = StorageError(f"the ledger could not commit: {error}")
+            done, refused = [], [(job, lost) for job in taken or [first]]
+        self._answer(done, refused)
+
+    def _next(self) -> _Job | None:
+        try:
+            job = self._queue.get_nowait()
+        except queue.Empty:
+            return None
+        if job is None:  # the end: seen again by _run
+            self._queue.put(None)
+        return job
+
+    def _run_one(self, job: _Job) -> _Done | BaseException:
+        tx = self._begin(self._connection)
+        self._connection.execute("SAVEPOINT operation")
+        try:
+            result = job.operation(tx)
+        except BaseException as error:
+            # After some errors (a full disk) SQLite has rolled back the whole transaction by itself: then this
+            # raises, and the batch fails as a whole.
+            self._connection.execute("ROLLBACK TO operation")
+            self._connection.execute("RELEASE operation")
+            if isinstance(error, LedgerError):
+                return error
+            log.exception("an operation of the ledger failed; it changed nothing")
+            return StorageError(f"an operation of the ledger failed: {error}")
+        self._connection.execute("RELEASE operation")
+        return _Done(job, result, tx)
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    def _answer(self, done: list[_Done], refused: list[tuple[_Job, BaseException]]) -> None:
+        for finished in done:
+            for change in finished.tx.after_commit:
+                change()
+        for finished in done:
+            for event in finished.tx.events:
+                self._publish(event)
+        for finished in done:
+            if finished.job.future.set_running_or_notify_cancel():
+                finished.job.future.set_result(finished.result)
+        for job, error in refused:
+            if job.future.set_running_or_notify_cancel():
+                job.future.set_exception(error)
