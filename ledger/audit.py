@@ -106,9 +106,9 @@ def _method_faults(db: apsw.Connection) -> list[str]:
         SELECT b.method, b.unit, b.received_msat, b.paid_out_msat, b.routing_fees_msat,
             (SELECT coalesce(sum(r.received_msat), 0) FROM receipts r JOIN mint_quotes q ON q.n = r.mint_quote
                 WHERE q.method = b.method AND q.unit = b.unit),
-            (SELECT coalesce(sum(amount_msat), 0) FROM melt_quotes q
+            (SELECT coalesce(sum(min(sent_msat, amount_msat)), 0) FROM melt_quotes q
                 WHERE q.state = 'PAID' AND q.method = b.method AND q.unit = b.unit),
-            (SELECT coalesce(sum(fee_paid_msat), 0) FROM melt_quotes q
+            (SELECT coalesce(sum(max(0, sent_msat - amount_msat)), 0) FROM melt_quotes q
                 WHERE q.state = 'PAID' AND q.method = b.method AND q.unit = b.unit)
         FROM method_books b
         """,

@@ -7,6 +7,7 @@ request is large (`curve_work` says how large).
 
 from __future__ import annotations
 
+import hmac
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 
 import apsw
 
-from ledger import identity
+from ledger import curve, identity
 from ledger.errors import LedgerError
 from ledger.events import Event, Subscriber
 from ledger.identity import Record
@@ -37,6 +38,8 @@ from ledger.store.database import Database
 from ledger.store.transaction import Transaction
 from ledger.store.writer import Operation, T, Writer
 
+PUBKEY_PURPOSE = b"Nutbolt_Pubkey_v1"
+
 log = logging.getLogger(__name__)
 
 
@@ -54,6 +57,8 @@ class Ledger:
         self._seed = seed
         self._clock = clock
         self._subscribers: list[Subscriber] = []
+        self.pubkey = curve.public_key(hmac.digest(seed, PUBKEY_PURPOSE, "sha256"))
+        """The mint's public key (NUT-06)."""
         with database.read() as db:
             self.keysets = keyset.load(db, seed)
         self._writer = Writer(database.writer, self._begin, self._publish)

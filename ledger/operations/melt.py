@@ -63,6 +63,7 @@ class PendingMelt:
     unit: str
     request: str
     payment_hash: bytes
+    amount: int
     amount_msat: int
     amountless: bool
     fee_reserve: int
@@ -84,10 +85,14 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Payment:
-    """A payment that was made: its preimage (None if the node lost it) and what it cost beyond the amount."""
+    """A payment that was made: its preimage (None if the node lost it), and what left the node, fees included.
+
+    A destination that claims only some parts of a payment gets less than the invoice says, so `sent_msat` may be
+    below the amount: then the rest is overpaid like an unused reserve.
+    """
 
     preimage: bytes | None
-    fee_msat: int
+    sent_msat: int
 
 
 def create(tx: Transaction, quote: NewMeltQuote) -> MeltQuote:
@@ -201,6 +206,7 @@ def _pending(row: _Row) -> PendingMelt:
         unit=row.unit,
         request=row.request,
         payment_hash=row.payment_hash,
+        amount=row.amount,
         amount_msat=row.amount_msat,
         amountless=bool(row.amountless),
         fee_reserve=row.fee_reserve,
@@ -303,18 +309,18 @@ def settle(tx: Transaction, melt: PendingMelt, payment: Payment) -> MeltQuote:
     assert row.state == MeltQuoteState.PENDING, "a released melt was paid"
     assert row.input_amount is not None
     assert row.input_fee is not None
-    fee = from_msat_up(payment.fee_msat, row.unit)
     _spend(tx, row)
-    _sign_change(tx, row, max(0, row.input_amount - row.input_fee - row.amount - fee))
+    _sign_change(tx, row, max(0, row.input_amount - row.input_fee - from_msat_up(payment.sent_msat, row.unit)))
+    paid_out_msat = min(payment.sent_msat, row.amount_msat)
     tx.db.execute(
-        "UPDATE melt_quotes SET state = 'PAID', preimage = ?, fee_paid_msat = ?, paid_at = ? WHERE n = ?",
-        (payment.preimage, payment.fee_msat, tx.now, row.n),
+        "UPDATE melt_quotes SET state = 'PAID', preimage = ?, sent_msat = ?, paid_at = ? WHERE n = ?",
+        (payment.preimage, payment.sent_msat, tx.now, row.n),
     )
     tx.db.execute(
         "INSERT INTO method_books (method, unit, paid_out_msat, routing_fees_msat) VALUES (?, ?, ?, ?)"
         " ON CONFLICT DO UPDATE SET paid_out_msat = paid_out_msat + excluded.paid_out_msat,"
         " routing_fees_msat = routing_fees_msat + excluded.routing_fees_msat",
-        (row.method, row.unit, row.amount_msat, payment.fee_msat),
+        (row.method, row.unit, paid_out_msat, payment.sent_msat - paid_out_msat),
     )
     quote = get(tx.db, melt.method, melt.quote)
     tx.publish(MeltQuoteChanged(quote))

@@ -88,6 +88,11 @@ def get(db: apsw.Connection, method: str, quote_id: str) -> MintQuote:
     return _row(db, method, quote_id)[1]
 
 
+def exists(db: apsw.Connection, method: str, quote_id: str) -> bool:
+    """Whether the ledger has such a quote."""
+    return fetch_one(db, "SELECT 1 FROM mint_quotes WHERE id = ? AND method = ?", (quote_id, method)) is not None
+
+
 def _row(db: apsw.Connection, method: str, quote_id: str) -> tuple[int, MintQuote]:
     row = fetch_one(
         db,

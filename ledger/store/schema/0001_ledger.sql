@@ -93,7 +93,7 @@ CREATE TABLE melt_quotes (
     node_run        INTEGER,                     -- ledger.node_run when the attempt began
     -- Of the payment:
     preimage        BLOB,
-    fee_paid_msat   INTEGER,
+    sent_msat       INTEGER,                     -- what left the node: amount and routing fees
     paid_at         INTEGER
 ) STRICT;
 

@@ -1,0 +1,78 @@
+"""The wallets' HTTP API: routes, and what every answer has in common."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from quart import Quart, Response, request
+from werkzeug.exceptions import HTTPException
+
+from ledger.errors import Code, LedgerError, StorageError
+from plugin.http import info, keys, melt, mint, state, swap
+from plugin.http.wire import MAX_BODY_BYTES, refusal
+from plugin.node.rpc import NodeUnavailableError, OutcomeUnknownError
+from plugin.services import EXTENSION, Services
+
+BODY_TIMEOUT_S = 30
+"""A request whose body has not arrived by then is refused."""
+
+log = logging.getLogger(__name__)
+
+
+def create_app(why_not_ready: Callable[[], str | None]) -> Quart:
+    """The application. It answers 503 as long as `why_not_ready` gives a reason; before that ends, call `install`."""
+    app = Quart("nutbolt", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_S
+    app.url_map.strict_slashes = False
+    for module in (info, keys, swap, mint, melt, state):
+        app.register_blueprint(module.blueprint)
+
+    @app.before_request
+    async def refuse_until_ready() -> Response | None:
+        if (reason := why_not_ready()) is None:
+            return None
+        response = refusal(reason, Code.REQUEST_REJECTED, 503)
+        response.headers["Retry-After"] = "2"
+        return response
+
+    app.register_error_handler(LedgerError, _refused)
+    app.register_error_handler(HTTPException, _malformed)
+    for error in (StorageError, NodeUnavailableError, OutcomeUnknownError):
+        app.register_error_handler(error, _unavailable)
+    app.register_error_handler(Exception, _bug)
+    return app
+
+
+def install(app: Quart, services: Services) -> None:
+    """The mint is up: handlers may use it."""
+    app.extensions[EXTENSION] = services
+
+
+async def _refused(error: LedgerError) -> Response:
+    return refusal(error.detail, error.code)
+
+
+async def _malformed(error: HTTPException) -> Response:
+    """Unknown paths, wrong methods, bodies too large or too slow: wallets understand 400 (NUT-00)."""
+    status = 404 if error.code == 404 and not request.path.startswith("/v1/") else 400
+    detail = {
+        404: f"there is no {request.method} {request.path[:200]}",
+        405: f"{request.method} is not allowed for {request.path[:200]}",
+        408: "the request's body did not arrive in time",
+        413: f"the request's body is larger than {MAX_BODY_BYTES} bytes",
+    }.get(error.code or 0, error.description or "malformed request")
+    return refusal(detail, Code.REQUEST_REJECTED, status)
+
+
+async def _unavailable(error: Exception) -> Response:
+    log.warning("a request could not be served: %s", error)
+    response = refusal("the mint can't do this right now: try again", Code.REQUEST_REJECTED, 503)
+    response.headers["Retry-After"] = "2"
+    return response
+
+
+async def _bug(error: Exception) -> Response:
+    log.error("a request failed: %r", error, exc_info=error)
+    return refusal("internal error", Code.REQUEST_REJECTED, 500)

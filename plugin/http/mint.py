@@ -1,0 +1,30 @@
+"""Mint quotes and minting (NUT-04, NUT-20, NUT-23)."""
+
+from __future__ import annotations
+
+from quart import Blueprint, Response
+
+from ledger.models import MintQuoteBolt11Request, MintRequest
+from plugin.http.wire import answer, body
+from plugin.methods import bolt11
+from plugin.services import services
+
+blueprint = Blueprint("mint", __name__)
+
+
+@blueprint.post("/v1/mint/quote/bolt11")
+async def create_quote() -> Response:
+    """Ask for an invoice."""
+    return answer(await services().bolt11.create_mint_quote(await body(MintQuoteBolt11Request)))
+
+
+@blueprint.get("/v1/mint/quote/bolt11/<quote_id>")
+async def quote(quote_id: str) -> Response:
+    """A quote as it is now; asks nobody but the ledger."""
+    return answer(services().ledger.mint_quote(bolt11.METHOD, quote_id))
+
+
+@blueprint.post("/v1/mint/bolt11")
+async def mint() -> Response:
+    """Ecash for a paid quote."""
+    return answer(await services().bolt11.issue(await body(MintRequest)))

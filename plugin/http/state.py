@@ -1,0 +1,25 @@
+"""`POST /v1/checkstate` (NUT-07) and `/v1/restore` (NUT-09)."""
+
+from __future__ import annotations
+
+import asyncio
+
+from quart import Blueprint, Response
+
+from ledger.models import CheckStateRequest, RestoreRequest
+from plugin.http.wire import answer, body
+from plugin.services import services
+
+blueprint = Blueprint("state", __name__)
+
+
+@blueprint.post("/v1/checkstate")
+async def check_state() -> Response:
+    """Are these proofs unspent, pending or spent?"""
+    return answer(await asyncio.to_thread(services().ledger.check_state, await body(CheckStateRequest)))
+
+
+@blueprint.post("/v1/restore")
+async def restore() -> Response:
+    """Signatures that were given on these outputs before."""
+    return answer(await asyncio.to_thread(services().ledger.restore, await body(RestoreRequest)))

@@ -1,0 +1,42 @@
+"""Python's logging into lightningd's log. Levels: a warning is UNUSUAL, an error is BROKEN: a bug, or money at risk."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+OWN_LOGGERS = ("plugin", "ledger")
+MAX_LINE = 4000
+
+
+class LightningdHandler(logging.Handler):
+    """Sends records through the plugin's protocol."""
+
+    def __init__(self, send: Callable[[str, str], None]) -> None:
+        super().__init__()
+        self._send = send
+        self.setFormatter(logging.Formatter("%(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Never raises: a log line must not break what it tells about."""
+        try:
+            self._send(self.format(record)[:MAX_LINE], _level(record.levelno))
+        except Exception:
+            self.handleError(record)
+
+
+def _level(number: int) -> str:
+    if number >= logging.ERROR:
+        return "broken"
+    if number >= logging.WARNING:
+        return "unusual"
+    return "info" if number >= logging.INFO else "debug"
+
+
+def install(send: Callable[[str, str], None]) -> None:
+    """Replace all handlers. Libraries are heard from warnings on, the mint itself from debug on."""
+    root = logging.getLogger()
+    root.handlers = [LightningdHandler(send)]
+    root.setLevel(logging.WARNING)
+    for name in OWN_LOGGERS:
+        logging.getLogger(name).setLevel(logging.DEBUG)

@@ -1,0 +1,76 @@
+"""Payments received: read from the node in the order of its pay index, and credited to their quotes.
+
+A notification is only the hint to read on. Reading goes on from the index that the ledger has stored, so nothing that
+was paid while the mint was down is missed, and nothing is credited twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from ledger.errors import StorageError
+from ledger.ledger import Ledger
+from ledger.models import MintQuote
+from ledger.operations import mint
+from ledger.store.transaction import Transaction
+from plugin.methods import bolt11
+from plugin.node.rpc import NodeUnavailableError, OutcomeUnknownError, RpcError
+from plugin.node.view import Node, PaidInvoice
+
+RETRY_S = 2.0
+"""Pause before reading on, when the node could not be asked."""
+
+log = logging.getLogger(__name__)
+
+
+class Receipts:
+    """Credits the node's paid invoices."""
+
+    def __init__(self, ledger: Ledger, node: Node) -> None:
+        self._ledger = ledger
+        self._node = node
+        self._hint = asyncio.Event()
+        with ledger.read() as db:
+            self._index = mint.pay_index(db)
+
+    def hint(self) -> None:
+        """Some invoice of the node was paid."""
+        self._hint.set()
+
+    async def run(self) -> None:
+        """Read on after each hint, for ever."""
+        while True:
+            await self._hint.wait()
+            self._hint.clear()
+            try:
+                await self.catch_up()
+            except (RpcError, NodeUnavailableError, OutcomeUnknownError, StorageError) as error:
+                log.info("can't read the node's paid invoices now: %s", error)
+                await asyncio.sleep(RETRY_S)
+                self._hint.set()
+
+    async def catch_up(self) -> None:
+        """Credit everything that was paid since the last time."""
+        passed_by = self._index
+        while (paid := await self._node.next_paid_invoice(self._index)) is not None:
+            if await self._credit(paid) is not None:
+                passed_by = paid.pay_index
+            self._index = paid.pay_index
+        if passed_by != self._index:  # invoices of others: noted once, not with a commit for each
+            index = self._index
+            await asyncio.wrap_future(self._ledger.submit(lambda tx: mint.advance_pay_index(tx, index)))
+
+    async def _credit(self, paid: PaidInvoice) -> MintQuote | None:
+        with self._ledger.read() as db:
+            if not mint.exists(db, bolt11.METHOD, paid.label):
+                return None
+
+        def credit(tx: Transaction) -> MintQuote | None:
+            mint.advance_pay_index(tx, paid.pay_index)
+            receipt = mint.Receipt(paid.payment_hash, paid.received_msat)
+            return mint.credit(tx, bolt11.METHOD, paid.label, receipt)
+
+        quote = await asyncio.wrap_future(self._ledger.submit(credit))
+        log.info("mint quote paid: %d msat, hash %s", paid.received_msat, paid.payment_hash.hex())
+        return quote

@@ -1,0 +1,325 @@
+"""The one decider of outgoing payments: `resolve(payment_hash)`.
+
+xpay's reply, a notification, start-up, a lost connection: each is only a hint to look. What is looked at are the
+node's own rows, one for each part of a payment. Nothing else moves a melt out of PENDING, and the rule is:
+
+* a part was claimed (its preimage fits the hash): PAID;
+* a part is in flight, or xpay may still start one: PENDING;
+* no part is in flight and none can follow: FAILED;
+* rows are missing that should be there: UNKNOWN. The melt stays PENDING and the operator is told.
+
+An error from xpay is not a failure while a part is in flight, and a row of somebody else's payment of the same
+invoice (another label) says nothing about ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ledger.errors import StorageError
+from ledger.ledger import Ledger
+from ledger.operations.melt import Payment, PendingMelt
+from ledger.operations.node import NodeRun
+from ledger.units import to_msat
+from plugin.node.events import PartSucceeded
+from plugin.node.rpc import NodeUnavailableError, OutcomeUnknownError, RpcError
+from plugin.node.view import Node, SendRow, Sent
+from plugin.tasks import Supervisor
+
+ROUTING_GRACE_S = 60
+"""After a restart of the plugin alone, an xpay of before may still look for a route this long after `retry_for`."""
+RECHECK_S = (0.05, 0.2, 1.0, 5.0, 30.0)
+"""xpay may tell for some milliseconds after its end that it is running, and ends without a notification. So a melt
+whose reply was lost, and that has no part in flight, is looked at again after these times, up to its deadline."""
+XPAY_INTERNAL = -3
+"""xpay's code for errors of lightningd that it doesn't translate; their own code stands in the text."""
+STORAGE_RETRY_S = 5.0
+"""When a verdict could not be written (the disk is full), it is looked for again after this time."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """The destination was paid."""
+
+    payment: Payment
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Nothing was paid, and nothing can be any more. `reason` is for the wallet."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """Not decided yet. `look_again_s`: when no event may come that says so; None if one will."""
+
+    look_again_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """The evidence is gone. `why` is for the operator."""
+
+    why: str
+
+
+Verdict = Paid | Failed | InFlight | Unknown
+
+
+class Claim(NamedTuple):
+    """The payment was claimed: its preimage, and what left the node for it (None if only a part of that is known)."""
+
+    preimage: bytes | None
+    sent_msat: int | None
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """What this process knows of one attempt, beyond the ledger and the node's rows."""
+
+    melt: PendingMelt
+    running: bool = False  # our xpay has not answered yet
+    error: RpcError | None = None  # our xpay gave up with this: it starts no more parts
+    claim: Claim | None = None
+    rows_seen: bool = False
+    rechecks: int = 0
+    unknown_because: str = ""
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Verdicts:
+    """Sends payments and decides about them. One object for all melts of the mint."""
+
+    def __init__(self, ledger: Ledger, node: Node, supervisor: Supervisor, *, maxdelay: int, retry_for_s: int) -> None:
+        self._ledger = ledger
+        self._node = node
+        self._supervisor = supervisor
+        self._maxdelay = maxdelay
+        self._retry_for_s = retry_for_s
+        self._run = NodeRun(0, 0)
+        self._attempts: dict[bytes, _Attempt] = {}
+
+    # --- hints ----------------------------------------------------------------------------------------------------
+
+    def start(self, run: NodeRun) -> None:
+        """Look at every melt that was in flight when the mint stopped. `run` is the node's present run."""
+        self._run = run
+        self.look_at_all()
+
+    def look_at_all(self) -> None:
+        """Hint: anything may have happened."""
+        for melt in self._ledger.pending_melts():
+            self.hint(melt.payment_hash)
+
+    def hint(self, payment_hash: bytes) -> None:
+        """Hint: something may have happened to this payment."""
+        self._supervisor.background("verdict", self.resolve(payment_hash))
+
+    def part_succeeded(self, event: PartSucceeded) -> None:
+        """Hint, with a preimage: it proves the payment even if the node's rows are deleted before we look."""
+        melt = self._ledger.pending_melt(event.payment_hash)
+        if melt is None or event.label != melt.quote:
+            return
+        if hashlib.sha256(event.preimage).digest() == event.payment_hash:
+            whole = event.amount_msat >= melt.amount_msat
+            self._attempt(melt).claim = Claim(event.preimage, event.sent_msat if whole else None)
+        self.hint(event.payment_hash)
+
+    def pay(self, melt: PendingMelt) -> None:
+        """Send the payment of a melt that has begun, in a task of its own: no client can cancel it."""
+        self._attempt(melt).running = True
+        self._supervisor.background("payment", self._pay(melt))
+
+    def stuck(self) -> list[dict[str, int | str]]:
+        """Melts that stay pending because the evidence about them is gone."""
+        return [
+            {"payment_hash": payment_hash.hex(), "begun_at": attempt.melt.begun_at, "reason": attempt.unknown_because}
+            for payment_hash, attempt in self._attempts.items()
+            if attempt.unknown_because
+        ]
+
+    async def _pay(self, melt: PendingMelt) -> None:
+        attempt = self._attempt(melt)
+        try:
+            sent = await self._node.pay(
+                melt.request,
+                amount_msat=melt.amount_msat if melt.amountless else None,
+                maxfee_msat=to_msat(melt.fee_reserve, melt.unit),
+                label=melt.quote,
+                maxdelay=self._maxdelay,
+                retry_for_s=self._retry_for_s,
+            )
+            attempt.claim = _claim_of(melt, sent)
+        except RpcError as error:
+            log.debug("xpay gave up: code %d", error.code)
+            attempt.error = error
+        except NodeUnavailableError as error:
+            attempt.error = RpcError("xpay", 0, str(error))  # it was never sent
+        except OutcomeUnknownError as error:
+            log.info("a payment's outcome is unknown for now: %s", error)
+        finally:
+            attempt.running = False
+        await self.resolve(melt.payment_hash)
+
+    # --- the decision ---------------------------------------------------------------------------------------------
+
+    async def resolve(self, payment_hash: bytes) -> None:
+        """Decide about the melt in flight for this hash, if there is one. May be called at any time, and repeatedly."""
+        melt = self._ledger.pending_melt(payment_hash)
+        if melt is None:
+            return
+        attempt = self._attempt(melt)
+        async with attempt.lock:
+            if self._ledger.pending_melt(payment_hash) != melt:
+                return  # decided while we waited for our turn
+            try:
+                await self._execute(attempt, await self._judge(attempt))
+            except (RpcError, NodeUnavailableError, OutcomeUnknownError) as error:
+                log.info("can't look at a payment now: %s", error)  # the lost connection brings us back here
+            except StorageError as error:
+                log.error("a payment's outcome could not be written, will try again: %s", error)
+                self._supervisor.background("late look", self._look_later(payment_hash, STORAGE_RETRY_S))
+
+    def _attempt(self, melt: PendingMelt) -> _Attempt:
+        attempt = self._attempts.get(melt.payment_hash)
+        if attempt is None or (attempt.melt.quote, attempt.melt.attempt) != (melt.quote, melt.attempt):
+            attempt = self._attempts[melt.payment_hash] = _Attempt(melt)
+        return attempt
+
+    async def _execute(self, attempt: _Attempt, verdict: Verdict) -> None:
+        melt = attempt.melt
+        match verdict:
+            case Paid(payment):
+                await asyncio.wrap_future(self._ledger.settle_melt(melt, payment))
+                self._attempts.pop(melt.payment_hash, None)
+                log.info("melt paid: %d %s, hash %s", melt.amount, melt.unit, melt.payment_hash.hex())
+            case Failed(reason):
+                await asyncio.wrap_future(self._ledger.release_melt(melt, reason))
+                self._attempts.pop(melt.payment_hash, None)
+                log.info("melt failed: %d %s, hash %s: %s", melt.amount, melt.unit, melt.payment_hash.hex(), reason)
+            case InFlight(look_again_s):
+                if look_again_s is not None:
+                    self._supervisor.background("late look", self._look_later(melt.payment_hash, look_again_s))
+            case Unknown(why):
+                if not attempt.unknown_because:
+                    log.warning("a melt (hash %s) stays pending: %s", melt.payment_hash.hex(), why)
+                attempt.unknown_because = why
+
+    async def _look_later(self, payment_hash: bytes, delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
+        await self.resolve(payment_hash)
+
+    async def _judge(self, attempt: _Attempt) -> Verdict:
+        melt = attempt.melt
+        rows = [row for row in await self._node.send_rows(melt.payment_hash) if row.label == melt.quote]
+        if (claim := _claimed(melt, rows) or attempt.claim) is not None:
+            return Paid(Payment(claim.preimage, _sent_msat(melt, claim)))
+        if attempt.running:
+            attempt.rows_seen |= bool(rows)
+            return InFlight()
+        in_flight = [row for row in rows if row.status == "pending"]
+        if in_flight and not await self._are_ghosts(melt, in_flight):
+            attempt.rows_seen = True
+            return InFlight()
+        if attempt.error is None and (wait_s := await self._may_be_routing_for(attempt, bool(rows))) is not None:
+            return InFlight(wait_s)
+        if not rows and (attempt.rows_seen or attempt.error is None):
+            return await self._judge_without_rows(attempt)
+        return Failed(_reason(attempt.error, bool(in_flight)))
+
+    async def _are_ghosts(self, melt: PendingMelt, rows: list[SendRow]) -> bool:
+        """Rows left pending for ever by a crash of the node between writing them and sending their HTLCs.
+
+        The node loads its HTLCs from its database before it answers us. So a row older than the node's start for
+        which there is no HTLC never got one, and never will."""
+        older = melt.node_run < self._run.number
+        if not older and any(row.created_at >= self._run.started_at for row in rows):
+            return False
+        return not await self._node.has_live_htlc(melt.payment_hash)
+
+    async def _may_be_routing_for(self, attempt: _Attempt, sent_parts: bool) -> float | None:
+        """Seconds after which to look again, if an xpay of ours whose reply is lost may still be at work; else None.
+
+        xpay does not survive the node, but it survives this plugin. It shows itself once it has sent a part, and it
+        starts none after `retry_for`."""
+        melt = attempt.melt
+        remaining_s = melt.begun_at + self._retry_for_s + ROUTING_GRACE_S - time.time()
+        if melt.node_run < self._run.number or remaining_s <= 0:
+            return None
+        if not sent_parts:
+            return remaining_s
+        if not await self._node.is_paying(melt.payment_hash, melt.quote):
+            return None
+        step = min(attempt.rechecks, len(RECHECK_S) - 1)
+        attempt.rechecks += 1
+        return min(RECHECK_S[step], remaining_s)
+
+    async def _judge_without_rows(self, attempt: _Attempt) -> Verdict:
+        """No row of ours: never sent, or deleted since. The node's accounts tell, which nothing deletes."""
+        melt = attempt.melt
+        if debited := await self._node.debited_msat(melt.payment_hash, melt.mark.moves_index):
+            return Paid(Payment(None, debited))
+        deleted, _ = await self._node.counters()
+        if attempt.rows_seen or deleted != melt.mark.deleted_index:
+            return Unknown("the node's payment rows were deleted (autoclean?), and its accounts show no payment")
+        return Failed(_reason(attempt.error, ghost=False))
+
+
+def _claim_of(melt: PendingMelt, sent: Sent) -> Claim | None:
+    if hashlib.sha256(sent.preimage).digest() != melt.payment_hash:
+        log.error("xpay answered with a preimage that does not fit hash %s", melt.payment_hash.hex())
+        return None
+    return Claim(sent.preimage, sent.sent_msat)
+
+
+def _claimed(melt: PendingMelt, rows: list[SendRow]) -> Claim | None:
+    """If a row is complete, the destination was paid. Parts still in flight count as sent: they can be claimed too."""
+    complete = [row for row in rows if row.status == "complete"]
+    if not complete:
+        return None
+    preimages = (row.preimage for row in complete if row.preimage is not None)
+    preimage = next((p for p in preimages if hashlib.sha256(p).digest() == melt.payment_hash), None)
+    if preimage is None:
+        log.error("the node has no fitting preimage for a complete payment of hash %s", melt.payment_hash.hex())
+    return Claim(preimage, sum(row.sent_msat for row in rows if row.status in ("complete", "pending")))
+
+
+def _sent_msat(melt: PendingMelt, claim: Claim) -> int:
+    """What left the node; the most that may have left it where that isn't known in full."""
+    most = melt.amount_msat + to_msat(melt.fee_reserve, melt.unit)
+    if claim.sent_msat is None:
+        return most
+    if claim.sent_msat > most:
+        log.error("a payment of hash %s cost more than its fee limit", melt.payment_hash.hex())
+    return claim.sent_msat
+
+
+_REASONS = {
+    203: "the destination refused the payment",
+    205: "no route to the destination with enough capacity",
+    206: "no route to the destination within the fee reserve",
+    207: "the invoice has expired",
+    219: "this node has paid the invoice already",
+}
+
+
+def _reason(error: RpcError | None, ghost: bool) -> str:
+    """Why a payment failed, for its wallet. xpay's own words may tell of the node's channels: they stay here."""
+    if ghost:
+        return "the node stopped before the payment was sent, and can't pay this invoice again: ask for a new invoice"
+    if error is None:
+        return "the payment was not sent, or came back"
+    if error.code == XPAY_INTERNAL and "error 201" in error.message:
+        return "this node has paid the invoice already"
+    if error.code == XPAY_INTERNAL and "error 200" in error.message:
+        return "this node has another payment of the invoice in flight"
+    return _REASONS.get(error.code, f"the payment failed (code {error.code})")

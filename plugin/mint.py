@@ -1,0 +1,200 @@
+"""The mint's life: started beside a node, recovered, serving, stopped. Builds every part and joins them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from ledger.errors import StartError
+from ledger.events import Event
+from ledger.identity import Record
+from ledger.ledger import Ledger, open_ledger
+from ledger.store.database import Database
+from plugin.http import app as http_app
+from plugin.http import server
+from plugin.methods.bolt11 import Bolt11Method
+from plugin.methods.outcomes import Outcomes
+from plugin.methods.receipts import Receipts
+from plugin.methods.verdict import Verdicts
+from plugin.node.events import EventQueue, EventsLost, InvoicePaid, NodeEvent, PartFailed, PartSucceeded
+from plugin.node.rpc import NodeRpc, NodeUnavailableError, OutcomeUnknownError, RpcError
+from plugin.node.view import Node
+from plugin.options import Settings
+from plugin.services import Services
+from plugin.tasks import Supervisor
+
+RECORD_KEY = ["cashu", "ledger"]
+"""Where the node's datastore holds the ledger's record (tripwire)."""
+RECORD_EVERY_S = 60
+"""The record follows the ledger at most this often."""
+SEED_PURPOSE = "cashu-mint/v1/{epoch}"
+RETRY_S = 1.0
+"""Pause before a step of the start is tried again when the node did not answer."""
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What lightningd tells a plugin at `init`. `node_started`: the node has just started, not the plugin alone."""
+
+    settings: Settings
+    directory: Path
+    rpc_socket: Path
+    node_started: bool
+
+
+class Mint:
+    """One mint in one event loop. `on_fatal` is called when it can't go on and the plugin should end."""
+
+    def __init__(self, surroundings: Surroundings, sock: socket.socket, on_fatal: Callable[[str], None]) -> None:
+        self._surroundings = surroundings
+        self._socket = sock
+        self._loop = asyncio.get_running_loop()
+        self._supervisor = Supervisor(on_fatal)
+        self._stop = asyncio.Event()
+        self._ledger_changed = asyncio.Event()
+        self._ledger: Ledger | None = None
+        self._why_not_ready: str | None = "the mint is starting"
+        self.failure: str | None = None
+        """Why the mint refuses to start, for the operator."""
+        self.services: Services | None = None
+        """Set once it is ready."""
+        self.events = EventQueue(self._loop)
+        self._rpc = NodeRpc(surroundings.rpc_socket, lambda: self.events.post(EventsLost()))
+        self._node = Node(self._rpc)
+        self._app = http_app.create_app(lambda: self._why_not_ready)
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        host, port = self._socket.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    # --- life -----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve until `stop`; recovery goes on beside it."""
+        serving = self._supervisor.spawn("http server", server.run(self._app, self._socket, self._stop))
+        self._supervisor.watch(serving)
+        self._supervisor.background("start", self._start())
+        await self._stop.wait()
+        self._why_not_ready = "the mint is stopping"
+        await asyncio.wait([serving], timeout=2 * server.SHUTDOWN_GRACE_S)
+        await self._supervisor.stop()
+        await self._rpc.close()
+        if self._ledger is not None:
+            self._ledger.close()
+
+    def stop(self) -> None:
+        """End `run`; from any thread."""
+        self._loop.call_soon_threadsafe(self._stop.set)
+
+    async def _start(self) -> None:
+        """Open the ledger, catch up with the node, and begin to serve."""
+        try:
+            ledger = self._ledger = await self._patiently(self._open)
+            await self._join(ledger)
+        except Exception as error:
+            self.failure = str(error)
+            self._why_not_ready = "the mint is out of order: its operator can see why with cashu-info"
+            log.error("the mint does not start: %s", error, exc_info=not isinstance(error, StartError))
+
+    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask the node again until it answers: without it there is no mint."""
+        while True:
+            try:
+                return await ask()
+            except (RpcError, NodeUnavailableError, OutcomeUnknownError) as error:
+                log.info("waiting for the node: %s", error)
+                await asyncio.sleep(RETRY_S)
+
+    async def _open(self) -> Ledger:
+        """The ledger that the node's datastore remembers, with the seed that the node derives for it."""
+        text = await self._node.recall(RECORD_KEY)
+        remembered = None if text is None else Record.from_json(text)
+        path = self._surroundings.directory / self._surroundings.settings.db
+        if remembered is not None and not path.exists():
+            raise StartError(
+                f"the ledger {path} is missing, but this node has a mint already (id {remembered.mint_id}). A new "
+                "ledger would accept every spent proof again. Put the file back, or point cashu-db to it."
+            )
+        database = await asyncio.to_thread(Database, path)
+        try:
+            record = open_ledger(database, remembered)
+            seed = await self._node.secret(SEED_PURPOSE.format(epoch=record.epoch))
+            return await asyncio.to_thread(Ledger, database, seed)
+        except BaseException:
+            database.close()
+            raise
+
+    async def _join(self, ledger: Ledger) -> None:
+        settings = self._surroundings.settings
+        run = await asyncio.wrap_future(ledger.note_start(self._surroundings.node_started))
+        await self._make_keysets(ledger)
+        outcomes = Outcomes(self._loop)
+        ledger.subscribe(outcomes.on_event)
+        ledger.subscribe(self._note_change)
+        info = await self._patiently(self._node.info)
+        verdicts = Verdicts(
+            ledger, self._node, self._supervisor, maxdelay=settings.maxdelay, retry_for_s=settings.retry_for_s
+        )
+        receipts = Receipts(ledger, self._node)
+        await self._patiently(receipts.catch_up)
+        verdicts.start(run)
+        self._supervisor.forever("receipts", receipts.run())
+        self._supervisor.forever("node events", self.events.consume(_dispatcher(verdicts, receipts)))
+        self._supervisor.forever("ledger record", self._keep_record(ledger))
+        method = Bolt11Method(settings, ledger, self._node, info, verdicts, outcomes, self._supervisor)
+        self.services = Services(settings, ledger, method, verdicts)
+        http_app.install(self._app, self.services)
+        self._why_not_ready = None
+        log.info("the mint is ready at %s", self.url)
+
+    async def _make_keysets(self, ledger: Ledger) -> None:
+        """Each unit has an active keyset with the fee that the options ask for."""
+        fee = self._surroundings.settings.input_fee_ppk
+        for unit in self._surroundings.settings.units:
+            active = ledger.keysets.active(unit)
+            if active is None or active.input_fee_ppk != fee:
+                made = await asyncio.wrap_future(ledger.rotate(unit, fee))
+                log.info("new keyset for %s, input fee %d ppk: %s", unit, fee, made.id)
+
+    # --- the tripwire ---------------------------------------------------------------------------------------------
+
+    def _note_change(self, _event: Event) -> None:
+        """A subscriber to the ledger's events; called in the writer's thread."""
+        self._loop.call_soon_threadsafe(self._ledger_changed.set)
+
+    async def _keep_record(self, ledger: Ledger) -> None:
+        """Let the node's datastore follow the ledger: at the start, and soon after changes."""
+        while True:
+            await self._patiently(lambda: self._node.remember(RECORD_KEY, ledger.record().to_json()))
+            await asyncio.sleep(RECORD_EVERY_S)
+            await self._ledger_changed.wait()
+            self._ledger_changed.clear()
+
+
+def _dispatcher(verdicts: Verdicts, receipts: Receipts) -> Callable[[NodeEvent], None]:
+    """Which event is a hint for whom."""
+
+    def dispatch(event: NodeEvent) -> None:
+        match event:
+            case PartSucceeded():
+                verdicts.part_succeeded(event)
+            case PartFailed(payment_hash):
+                verdicts.hint(payment_hash)
+            case InvoicePaid():
+                receipts.hint()
+            case EventsLost():
+                receipts.hint()
+                verdicts.look_at_all()
+
+    return dispatch

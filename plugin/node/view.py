@@ -1,0 +1,211 @@
+"""The node as a mint needs to see it: a few typed questions and commands on top of the RPC. Knows nothing of Cashu."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from plugin.node.rpc import NodeRpc, RpcError
+
+INVALID_PARAMS = -32602
+NO_INVOICE_PAID = 904
+DEAD_OUTGOING_HTLC = "RCVD_REMOVE_ACK_REVOCATION"
+"""State of an outgoing HTLC that has been removed for good; `listhtlcs` goes on showing it."""
+
+BOLT11_PREFIX = {"bitcoin": "bc", "testnet": "tb", "testnet4": "tb", "signet": "tbs", "regtest": "bcrt"}
+
+
+class InvoiceInvalidError(Exception):
+    """The text is no invoice that this node could pay; says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """From `getinfo`."""
+
+    id: str
+    network: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bolt11:
+    """A decoded BOLT11 invoice. `amount_msat` is None if it names none; `expires_at` is in unix seconds."""
+
+    payment_hash: bytes
+    payee: str
+    amount_msat: int | None
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class OwnInvoice:
+    """An invoice made by this node."""
+
+    bolt11: str
+    payment_hash: bytes
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class PaidInvoice:
+    """An invoice of this node that was paid; `pay_index` counts them over all of the node's invoices."""
+
+    label: str
+    payment_hash: bytes
+    received_msat: int
+    pay_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendRow:
+    """One part (HTLC attempt) of an outgoing payment, from `listsendpays`. `status`: pending, complete or failed."""
+
+    status: str
+    label: str | None
+    amount_msat: int
+    sent_msat: int
+    preimage: bytes | None
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What xpay answered: the preimage, and an upper bound of what left the node."""
+
+    preimage: bytes
+    sent_msat: int
+
+
+class Node:
+    """Asks and commands lightningd.
+
+    All methods raise NodeUnavailableError, OutcomeUnknownError and RpcError; what they say of errors comes on top."""
+
+    def __init__(self, rpc: NodeRpc) -> None:
+        self._rpc = rpc
+
+    async def info(self) -> NodeInfo:
+        """Who the node is."""
+        info = await self._rpc.call("getinfo")
+        return NodeInfo(info["id"], info["network"], info["version"])
+
+    async def secret(self, purpose: str) -> bytes:
+        """32 bytes derived from the node's own secret (`makesecret`), the same ones for ever."""
+        return bytes.fromhex((await self._rpc.call("makesecret", string=purpose))["secret"])
+
+    async def recall(self, key: list[str]) -> str | None:
+        """A text from the node's datastore."""
+        found = (await self._rpc.call("listdatastore", key=key))["datastore"]
+        return bytes.fromhex(found[0]["hex"]).decode() if found and "hex" in found[0] else None
+
+    async def remember(self, key: list[str], text: str) -> None:
+        """Store a text in the node's datastore."""
+        await self._rpc.call("datastore", key=key, string=text, mode="create-or-replace")
+
+    # --- receiving ------------------------------------------------------------------------------------------------
+
+    async def create_invoice(self, label: str, amount_msat: int, description: str, expiry_s: int) -> OwnInvoice:
+        """Raises RpcError if lightningd refuses, for example, the description."""
+        made = await self._rpc.call(
+            "invoice", label=label, amount_msat=amount_msat, description=description, expiry=expiry_s
+        )
+        return OwnInvoice(made["bolt11"], bytes.fromhex(made["payment_hash"]), made["expires_at"])
+
+    async def next_paid_invoice(self, after: int) -> PaidInvoice | None:
+        """The first invoice paid after the one with pay index `after`; None if there is none yet. Doesn't wait."""
+        try:
+            paid = await self._rpc.call("waitanyinvoice", lastpay_index=after, timeout=0)
+        except RpcError as error:
+            if error.code == NO_INVOICE_PAID:
+                return None
+            raise
+        return PaidInvoice(
+            str(paid["label"]), bytes.fromhex(paid["payment_hash"]), paid["amount_received_msat"], paid["pay_index"]
+        )
+
+    # --- sending --------------------------------------------------------------------------------------------------
+
+    async def decode_bolt11(self, text: str, network: str) -> Bolt11:
+        """Raises InvoiceInvalidError for anything but a BOLT11 invoice of this network."""
+        try:
+            decoded = await self._rpc.call("decode", string=text)
+        except RpcError:
+            raise InvoiceInvalidError("request is not a BOLT11 invoice") from None
+        if decoded.get("type") != "bolt11 invoice" or not decoded.get("valid"):
+            raise InvoiceInvalidError("request is not a valid BOLT11 invoice")
+        if decoded["currency"] != BOLT11_PREFIX.get(network):
+            raise InvoiceInvalidError(f"the invoice is for another network; this node is on {network}")
+        return Bolt11(
+            bytes.fromhex(decoded["payment_hash"]),
+            decoded["payee"],
+            decoded.get("amount_msat"),
+            decoded["created_at"] + decoded["expiry"],
+        )
+
+    async def pay(
+        self, bolt11: str, *, amount_msat: int | None, maxfee_msat: int, label: str, maxdelay: int, retry_for_s: int
+    ) -> Sent:
+        """xpay. Returns at success; stays open while an HTLC is held, for days if need be.
+
+        RpcError means that xpay has given up, not that nothing was paid: parts may still be in flight.
+        """
+        params: dict[str, Any] = {
+            "invstring": bolt11,
+            "maxfee": maxfee_msat,
+            "label": label,
+            "maxdelay": maxdelay,
+            "retry_for": retry_for_s,
+        }
+        if amount_msat is not None:
+            params["amount_msat"] = amount_msat
+        sent = await self._rpc.call_long("xpay", **params)
+        return Sent(bytes.fromhex(sent["payment_preimage"]), sent["amount_sent_msat"])
+
+    async def send_rows(self, payment_hash: bytes) -> list[SendRow]:
+        """Every part that this node has recorded for a payment hash, whoever started it."""
+        rows = (await self._rpc.call("listsendpays", payment_hash=payment_hash.hex()))["payments"]
+        return [
+            SendRow(
+                row["status"],
+                row.get("label"),
+                row.get("amount_msat", 0),
+                row["amount_sent_msat"],
+                bytes.fromhex(row["payment_preimage"]) if "payment_preimage" in row else None,
+                row["created_at"],
+            )
+            for row in rows
+        ]
+
+    async def is_paying(self, payment_hash: bytes, label: str) -> bool:
+        """Whether an xpay with this label is under way, as far as `listpays` says: it shows none before its first part,
+        and for some milliseconds it still shows one that has ended."""
+        pays = (await self._rpc.call("listpays", payment_hash=payment_hash.hex()))["pays"]
+        return any(pay["status"] == "pending" and pay.get("label") == label for pay in pays)
+
+    async def has_live_htlc(self, payment_hash: bytes) -> bool:
+        """Whether an HTLC of this hash is on any channel, also on one that is being closed."""
+        wanted = payment_hash.hex()
+        htlcs = (await self._rpc.call("listhtlcs"))["htlcs"]
+        if any(
+            htlc["payment_hash"] == wanted and htlc["direction"] == "out" and htlc["state"] != DEAD_OUTGOING_HTLC
+            for htlc in htlcs
+        ):
+            return True
+        channels = (await self._rpc.call("listpeerchannels"))["channels"]
+        return any(htlc["payment_hash"] == wanted for channel in channels for htlc in channel.get("htlcs", []))
+
+    async def counters(self) -> tuple[int, int]:
+        """How many payment rows the node has deleted, and how many channel moves it has recorded, ever."""
+        deleted = await self._rpc.call("wait", subsystem="sendpays", indexname="deleted", nextvalue=0)
+        moves = await self._rpc.call("wait", subsystem="channelmoves", indexname="created", nextvalue=0)
+        return deleted["deleted"], moves["created"]
+
+    async def debited_msat(self, payment_hash: bytes, after_move: int) -> int:
+        """What left the node's channels for a payment hash, by the account moves after no. `after_move`."""
+        moves = (await self._rpc.call("listchannelmoves", index="created", start=after_move + 1))["channelmoves"]
+        return sum(
+            move["debit_msat"]
+            for move in moves
+            if move.get("payment_hash") == payment_hash.hex() and move["primary_tag"] == "invoice"
+        )

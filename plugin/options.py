@@ -1,0 +1,230 @@
+"""Every `cashu-…` option, in one table: declared to lightningd from it, parsed and validated into one `Settings`.
+
+All are declared as strings: a value that lightningd itself finds malformed would stop the node from starting,
+whereas a plugin that refuses a value only disables itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from ledger.keysets import MAX_INPUT_FEE_PPK
+from ledger.units import MSAT_PER_UNIT
+
+MAX_AMOUNT_SAT = 2_100_000_000_000_000
+MAX_PENDING_MELTS = 100_000
+MAX_NAME_LENGTH = 200
+MAX_DESCRIPTION_LENGTH = 2000
+MAX_WAIT_S = 3600
+MAX_GRACE_MS = 60_000
+MAX_MAXDELAY = 2016
+MAX_RETRY_FOR_S = 3600
+
+
+class OptionError(Exception):
+    """An option's value can't be used; the text names the option, the value and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All options. Amounts are in satoshis unless a name says otherwise; 0 as a maximum means no limit."""
+
+    listen: tuple[str, int]
+    db: str
+    name: str
+    description: str
+    units: tuple[str, ...]
+    input_fee_ppk: int
+    fee_reserve_percent: Decimal
+    fee_reserve_min: int
+    min_mint: int
+    max_mint: int
+    min_melt: int
+    max_melt: int
+    sync_wait_s: int
+    async_grace_ms: int
+    max_pending_melts: int
+    maxdelay: int
+    retry_for_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option: its name, default, what `lightning-cli help` and the reference say, and how it is read."""
+
+    name: str
+    field: str
+    default: str
+    description: str
+    parse: Callable[[str], Any]
+
+
+def _whole(minimum: int, maximum: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not minimum <= int(text) <= maximum:
+            raise ValueError(f"must be a whole number from {minimum} to {maximum}")
+        return int(text)
+
+    return parse
+
+
+def _percent(text: str) -> Decimal:
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        raise ValueError("must be a number from 0 to 100") from None
+    if not value.is_finite() or not 0 <= value <= 100:
+        raise ValueError("must be a number from 0 to 100")
+    return value
+
+
+def _text(limit: int) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if len(text) > limit or not text.isprintable():
+            raise ValueError(f"must be at most {limit} printable characters")
+        return text
+
+    return parse
+
+
+def _path(text: str) -> str:
+    if not text or "\0" in text:
+        raise ValueError("must be a path")
+    return text
+
+
+def _listen(text: str) -> tuple[str, int]:
+    host, separator, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not separator or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError("must be address:port, for example 127.0.0.1:3338 or [::1]:3338")
+    return host, int(port)
+
+
+def _units(text: str) -> tuple[str, ...]:
+    units = tuple(unit.strip().lower() for unit in text.split(",") if unit.strip())
+    unknown = [unit for unit in units if unit not in MSAT_PER_UNIT]
+    if not units or unknown or len(set(units)) != len(units):
+        raise ValueError(f"must be a list, without repetition, out of: {', '.join(MSAT_PER_UNIT)}")
+    return units
+
+
+OPTIONS = (
+    Option(
+        "cashu-listen",
+        "listen",
+        "127.0.0.1:3338",
+        "Address and port where the mint serves wallets over HTTP.",
+        _listen,
+    ),
+    Option(
+        "cashu-db",
+        "db",
+        "cashu.sqlite3",
+        "The ledger's file; a relative path starts at the node's network directory.",
+        _path,
+    ),
+    Option("cashu-name", "name", "Nutbolt", "The mint's name, shown by wallets.", _text(MAX_NAME_LENGTH)),
+    Option(
+        "cashu-description",
+        "description",
+        "A Cashu mint inside a Core Lightning node",
+        "What the mint says of itself to wallets.",
+        _text(MAX_DESCRIPTION_LENGTH),
+    ),
+    Option("cashu-units", "units", "sat", "Units of the ecash, separated by commas: sat, msat.", _units),
+    Option(
+        "cashu-input-fee-ppk",
+        "input_fee_ppk",
+        "0",
+        "Fee for spending proofs, in thousandths of a unit for each. A change makes new keysets at the next start.",
+        _whole(0, MAX_INPUT_FEE_PPK),
+    ),
+    Option(
+        "cashu-fee-reserve-percent",
+        "fee_reserve_percent",
+        "1",
+        "Reserve for routing fees of a melt, in percent of its amount. What is not used is given back as change.",
+        _percent,
+    ),
+    Option(
+        "cashu-fee-reserve-min",
+        "fee_reserve_min",
+        "2",
+        "Smallest reserve for routing fees of a melt, in sat.",
+        _whole(0, MAX_AMOUNT_SAT),
+    ),
+    Option("cashu-min-mint", "min_mint", "1", "Smallest amount of a mint quote, in sat.", _whole(0, MAX_AMOUNT_SAT)),
+    Option(
+        "cashu-max-mint",
+        "max_mint",
+        "1000000",
+        "Largest amount of a mint quote, in sat; 0 for no limit.",
+        _whole(0, MAX_AMOUNT_SAT),
+    ),
+    Option("cashu-min-melt", "min_melt", "1", "Smallest amount of a melt quote, in sat.", _whole(0, MAX_AMOUNT_SAT)),
+    Option(
+        "cashu-max-melt",
+        "max_melt",
+        "1000000",
+        "Largest amount of a melt quote, in sat; 0 for no limit.",
+        _whole(0, MAX_AMOUNT_SAT),
+    ),
+    Option(
+        "cashu-sync-wait",
+        "sync_wait_s",
+        "60",
+        "Seconds that a melt without prefer_async waits for its outcome before it answers PENDING.",
+        _whole(0, MAX_WAIT_S),
+    ),
+    Option(
+        "cashu-async-grace-ms",
+        "async_grace_ms",
+        "0",
+        "Milliseconds that a melt with prefer_async waits for a fast outcome before it answers PENDING.",
+        _whole(0, MAX_GRACE_MS),
+    ),
+    Option(
+        "cashu-max-pending-melts",
+        "max_pending_melts",
+        "200",
+        "Most melts in flight at once; further ones are refused until some are resolved.",
+        _whole(1, MAX_PENDING_MELTS),
+    ),
+    Option(
+        "cashu-maxdelay",
+        "maxdelay",
+        "1008",
+        "Longest time, in blocks, for which a melt's payment may lock the node's funds.",
+        _whole(1, MAX_MAXDELAY),
+    ),
+    Option(
+        "cashu-retry-for",
+        "retry_for_s",
+        "60",
+        "Seconds during which the node starts new attempts at a melt's payment.",
+        _whole(1, MAX_RETRY_FOR_S),
+    ),
+)
+
+
+def parse(values: Mapping[str, Any]) -> Settings:
+    """Read lightningd's option values (by option name). Raises OptionError for the first that can't be used."""
+    fields = {}
+    for option in OPTIONS:
+        value = str(values.get(option.name, option.default))
+        try:
+            fields[option.field] = option.parse(value)
+        except ValueError as error:
+            raise OptionError(f"{option.name}={value[:100]!r}: {error}") from None
+    settings = Settings(**fields)
+    for what, minimum, maximum in (
+        ("mint", settings.min_mint, settings.max_mint),
+        ("melt", settings.min_melt, settings.max_melt),
+    ):
+        if maximum and minimum > maximum:
+            raise OptionError(f"cashu-min-{what}={minimum} is above cashu-max-{what}={maximum}")
+    return settings
