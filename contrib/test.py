@@ -1,0 +1,43 @@
+"""Everything that must be green: formatting, lint, types, and all tests, with their coverage.
+
+    python3 -m contrib.test               # all of it
+    python3 -m contrib.test tests/ledger  # these tests only (arguments go to pytest)
+
+Tests on a real node run where lightningd, bitcoind and bitcoin-cli are on PATH, and are skipped visibly elsewhere;
+with REQUIRE_LIGHTNINGD=1 they fail instead.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+from contrib import bootstrap
+
+NODE_BINARIES = ("lightningd", "bitcoind", "bitcoin-cli")
+
+
+def main() -> None:
+    """Set up, then run every check; the first that fails ends it."""
+    has_node = all(shutil.which(binary) for binary in NODE_BINARIES)
+    bootstrap.enter("node" if has_node or os.environ.get("REQUIRE_LIGHTNINGD") else "dev")
+    chosen = sys.argv[1:]
+    if not chosen:
+        _check("ruff", "format", "--check")
+        _check("ruff", "check")
+        _check("mypy")
+    coverage = ["--cov", "--cov-report=term:skip-covered"] if not chosen else []
+    _check("pytest", *coverage, *chosen)
+
+
+def _check(tool: str, *arguments: str) -> None:
+    print(f"\n=== {tool} {' '.join(arguments)}", flush=True)
+    code = subprocess.run([sys.executable, "-m", tool, *arguments], cwd=bootstrap.ROOT, check=False).returncode
+    if code != 0:
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
