@@ -49,7 +49,7 @@ def _node_info(cli: list[str]) -> dict[str, object] | None:
 
 
 def _sandbox(rest: list[str]) -> None:
-    command = [sys.executable, "-m", "contrib.sandbox", *rest]
+    command = [sys.executable, "-m", "contrib.sandbox", "--auto", *rest]
     try:
         sys.exit(subprocess.run(command, cwd=bootstrap.ROOT, check=False).returncode)
     except KeyboardInterrupt:  # it reached the sandbox as well, which has stopped by itself

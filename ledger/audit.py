@@ -64,7 +64,7 @@ def outstanding(db: apsw.Connection) -> dict[str, int]:
 def audit(db: apsw.Connection) -> Audit:
     """Recompute every figure of the books from the rows they count, and compare."""
     keysets = tuple(keyset_books(db))
-    faults = [*_keyset_faults(db, keysets), *_method_faults(db), *_quote_faults(db)]
+    faults = [*_keyset_faults(db, keysets), *_fee_faults(db), *_method_faults(db), *_quote_faults(db)]
     figures = fetch_all(db, "SELECT received_msat, paid_out_msat, routing_fees_msat FROM method_books")
     received, paid_out, routing_fees = (sum(row[column] for row in figures) for column in range(3))
     outstanding_msat = sum(to_msat(books.outstanding, books.unit) for books in keysets)
@@ -88,6 +88,26 @@ def _keyset_faults(db: apsw.Connection, keysets: tuple[KeysetBooks, ...]) -> lis
         if books.outstanding < 0:
             faults.append(f"keyset {books.id}: redeemed more than was issued")
     return faults
+
+
+def _fee_faults(db: apsw.Connection) -> list[str]:
+    """Input fees are what swaps took and didn't sign again, and what paid melts charged."""
+    rows = fetch_all(
+        db,
+        """
+        WITH taken (unit, amount) AS (
+            SELECT k.unit, p.amount FROM proofs p JOIN keysets k ON k.n = p.keyset WHERE p.operation IS NOT NULL
+            UNION ALL
+            SELECT k.unit, -p.amount FROM promises p JOIN keysets k ON k.n = p.keyset
+                JOIN operations o ON o.n = p.operation AND o.kind = 'swap'
+            UNION ALL
+            SELECT unit, input_fee FROM melt_quotes WHERE state = 'PAID'
+        )
+        SELECT k.unit, sum(k.fees), (SELECT coalesce(sum(t.amount), 0) FROM taken t WHERE t.unit = k.unit)
+        FROM keysets k GROUP BY k.unit
+        """,
+    )
+    return [f"{unit}: input fees {fees}, the rows give {taken}" for unit, fees, taken in rows if fees != taken]
 
 
 def _sum_by_keyset(db: apsw.Connection, table: str, condition: str) -> dict[str, int]:
@@ -133,7 +153,13 @@ def _quote_faults(db: apsw.Connection) -> list[str]:
         "SELECT q.n FROM melt_quotes q WHERE (q.state = 'PENDING') <>"
         " EXISTS (SELECT 1 FROM proofs p WHERE p.melt_quote = q.n AND p.spent_at IS NULL)",
     )
+    blank = fetch_all(
+        db,
+        "SELECT DISTINCT q.n FROM promises p JOIN melt_quotes q ON q.n = p.melt_quote"
+        " WHERE p.c_ IS NULL AND q.state <> 'PENDING'",
+    )
     return [
         *("a mint quote's paid or issued amount is not what its rows sum to" for _ in issued),
         *(f"melt quote no. {n}: its state and its held proofs do not fit" for (n,) in held),
+        *(f"melt quote no. {n}: it is over, and blank outputs are still held for it" for (n,) in blank),
     ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import apsw
 
-from ledger import curve
+from ledger import conditions, curve
 from ledger.errors import Code, LedgerError
 from ledger.events import ProofsChanged
 from ledger.keysets import Keyset, Keysets, input_fee
@@ -44,7 +44,7 @@ class Inputs:
 def check_form(keysets: Keysets, proofs: Sequence[Proof], now: int) -> tuple[list[Keyset], str, int, int]:
     """All that can be said of proofs without the curve: (keyset of each, unit, amount, input fee).
 
-    Raises 11014, 11007, 12001, 12003, 11009, and 11000 for an amount that its keyset doesn't have.
+    Raises 11014, 11007, 12001, 12003, 11009, 10001 for an amount that its keyset doesn't have, and 11000 for none.
     """
     if not proofs:
         raise LedgerError(Code.TRANSACTION_REJECTED, "inputs are empty")
@@ -77,7 +77,8 @@ def _verify_one(proof: Proof, keyset: Keyset) -> Input:
         raise LedgerError(Code.PROOF_INVALID, f"C of an input is not a point on the curve: {error}") from error
     if not valid:
         raise LedgerError(Code.PROOF_INVALID, "an input's signature is not from this mint")
-    return Input(y, keyset, proof.amount, proof.secret, c, proof.witness)
+    witness = proof.witness if conditions.has_condition(proof.secret) else None  # shown by NUT-07, as sent
+    return Input(y, keyset, proof.amount, proof.secret, c, witness)
 
 
 def one_unit(keysets: Iterable[Keyset], what: str) -> str:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import apsw
 
+from ledger import conditions
 from ledger.errors import Code, LedgerError
 from ledger.events import MeltQuoteChanged
 from ledger.keysets import Keysets
@@ -236,6 +237,7 @@ def _require_unpaid_hash(db: apsw.Connection, payment_hash: bytes) -> None:
 def prepare(keysets: Keysets, method: str, request: MeltRequest, now: int) -> Prepared:
     """Check proofs and blank outputs, without the database. Raises their codes."""
     verified = inputs.verify(keysets, request.inputs, now)
+    conditions.require_met(request.inputs, request.outputs or [], now, request.quote)
     blanks = outputs.check(keysets, request.outputs, now, blank=True) if request.outputs else None
     return Prepared(method, request.quote, verified, blanks)
 

@@ -58,7 +58,8 @@ def check_pubkey(pubkey: str | None) -> None:
     if pubkey is None:
         return
     try:
-        curve.parse_point(bytes.fromhex(pubkey))
+        # `fromhex` skips white space, so the length of the text is checked too.
+        curve.parse_point(bytes.fromhex(pubkey) if len(pubkey) == 2 * curve.POINT_BYTES else b"")
     except ValueError as error:
         raise LedgerError(Code.PUBKEY_INVALID, "pubkey is not a compressed secp256k1 key in hex") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ledger import conditions
 from ledger.errors import Code, LedgerError
 from ledger.keysets import Keysets
 from ledger.models import SignaturesResponse, SwapRequest
@@ -26,7 +27,7 @@ class Prepared:
 
 
 def prepare(keysets: Keysets, request: SwapRequest, request_digest: bytes, now: int) -> Prepared:
-    """Check and sign, without the database. Raises the codes of inputs and outputs, 11010 and 11005."""
+    """Check and sign, without the database. Raises the codes of inputs, outputs and conditions, 11010, 11005."""
     _, unit, amount, fee = inputs.check_form(keysets, request.inputs, now)
     checked = outputs.check(keysets, request.outputs, now)
     if unit != checked.unit:
@@ -36,6 +37,7 @@ def prepare(keysets: Keysets, request: SwapRequest, request_digest: bytes, now: 
             Code.NOT_BALANCED, f"inputs {amount} minus fee {fee} is not outputs {checked.amount} ({unit})"
         )
     verified = inputs.verify(keysets, request.inputs, now)
+    conditions.require_met(request.inputs, request.outputs, now)
     return Prepared(request_digest, verified, checked, outputs.sign(checked))
 
 

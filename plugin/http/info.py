@@ -44,7 +44,7 @@ def describe(mint: Services) -> dict[str, Any]:
                 "methods": _methods(settings, settings.min_melt, settings.max_melt, {"amountless": True}),
                 "disabled": False,
             },
-            **{nut: {"supported": True} for nut in ("7", "8", "9", "12", "20")},
+            **{nut: {"supported": True} for nut in ("7", "8", "9", "10", "11", "12", "14", "20")},
             "19": {"ttl": None, "cached_endpoints": [{"method": "POST", "path": path} for path in REPLAYED]},
         },
     }

@@ -1,0 +1,53 @@
+"""Spending conditions: NUT-10 secrets of the kinds P2PK (NUT-11) and HTLC (NUT-14).
+
+`require_met` is the one entry. Conditions become visible only when a proof is spent, so everything is checked then;
+what claims to be a condition but is malformed can't be spent at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ledger.conditions import pathways
+from ledger.conditions.secret import Condition, parse
+from ledger.conditions.witness import Budget
+from ledger.errors import Code, LedgerError
+from ledger.models import BlindedMessage, Proof
+
+__all__ = ["has_condition", "require_met"]
+
+
+def has_condition(secret: str) -> bool:
+    """Whether this secret is locked. Raises 10001 for a malformed condition."""
+    return parse(secret) is not None
+
+
+def require_met(proofs: Sequence[Proof], outputs: Sequence[BlindedMessage], now: int, quote_id: str = "") -> None:
+    """Check the conditions of all inputs of a swap, or of a melt (then with its quote id).
+
+    Raises 10001 for a malformed condition and 20008 for one that is not met.
+    """
+    conditions = [parse(proof.secret) for proof in proofs]
+    budget = Budget()
+    if any(condition is not None and condition.sig_all for condition in conditions):
+        condition = _require_equal(conditions)
+        message = _sig_all_message(proofs, outputs, quote_id)
+        pathways.require_met(condition, proofs[0].witness, message, now, budget)
+        return
+    for proof, single in zip(proofs, conditions, strict=True):
+        if single is not None:
+            pathways.require_met(single, proof.witness, proof.secret.encode(), now, budget)
+
+
+def _require_equal(conditions: Sequence[Condition | None]) -> Condition:
+    """With SIG_ALL every input must carry the same kind, data and tags (NUT-11)."""
+    first = conditions[0]
+    if first is None or any(other is None or other.terms != first.terms for other in conditions):
+        raise LedgerError(Code.PROOF_INVALID, "SIG_ALL: all inputs must have the same kind, data and tags")
+    return first
+
+
+def _sig_all_message(proofs: Sequence[Proof], outputs: Sequence[BlindedMessage], quote_id: str) -> bytes:
+    """Every input's secret and C, every output's amount and B_, all as sent, and a melt's quote id (NUT-11)."""
+    inputs = "".join(proof.secret + proof.C for proof in proofs)
+    return (inputs + "".join(f"{output.amount}{output.B_}" for output in outputs) + quote_id).encode()
