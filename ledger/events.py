@@ -1,4 +1,7 @@
-"""What happened. The writer publishes these after the commit, in commit order (NUT-17 will send them as they are)."""
+"""What happened. The writer publishes these after the commit, in commit order; NUT-17 sends them as they are.
+
+`commit` numbers the group commit that made an event true. A snapshot of the ledger tells its own number
+(`Ledger.commit_number`), so a reader knows which events its snapshot has in it already."""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ class MintQuoteChanged:
     """A mint quote was paid or issued; `quote` is what `GET` now answers."""
 
     quote: MintQuote
+    commit: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,7 @@ class MeltQuoteChanged:
     """A melt quote went PENDING, PAID or back to UNPAID; `quote` is what `GET` now answers."""
 
     quote: MeltQuote
+    commit: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,7 @@ class ProofsChanged:
     """Proofs are held by a melt, spent, or free again; as checkstate now answers (NUT-07)."""
 
     states: tuple[ProofStateEntry, ...]
+    commit: int = 0
 
 
 Event = MintQuoteChanged | MeltQuoteChanged | ProofsChanged

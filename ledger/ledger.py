@@ -100,6 +100,11 @@ class Ledger:
         """Run any operation in the writer."""
         return self._writer.submit(operation)
 
+    @staticmethod
+    def commit_number(db: apsw.Connection) -> int:
+        """The number of the last commit that a snapshot has in it; compare with `commit` of events."""
+        return int(db.execute("SELECT commits FROM ledger").get)
+
     def record(self) -> Record:
         """The ledger's identity and age, for the tripwire."""
         with self.read() as db:

@@ -17,6 +17,7 @@ from ledger.ledger import Ledger, open_ledger
 from ledger.store.database import Database
 from plugin.http import app as http_app
 from plugin.http import server
+from plugin.http.subscriptions import Hub
 from plugin.methods.bolt11 import Bolt11Method
 from plugin.methods.outcomes import Outcomes
 from plugin.methods.receipts import Receipts
@@ -142,6 +143,8 @@ class Mint:
         outcomes = Outcomes(self._loop)
         ledger.subscribe(outcomes.on_event)
         ledger.subscribe(self._note_change)
+        hub = Hub(ledger, self._loop)
+        ledger.subscribe(hub.on_event)
         info = await self._patiently(self._node.info)
         verdicts = Verdicts(
             ledger, self._node, self._supervisor, maxdelay=settings.maxdelay, retry_for_s=settings.retry_for_s
@@ -153,7 +156,7 @@ class Mint:
         self._supervisor.forever("node events", self.events.consume(_dispatcher(verdicts, receipts)))
         self._supervisor.forever("ledger record", self._keep_record(ledger))
         method = Bolt11Method(settings, ledger, self._node, info, verdicts, outcomes, self._supervisor)
-        self.services = Services(settings, ledger, method, verdicts)
+        self.services = Services(settings, ledger, method, verdicts, hub)
         http_app.install(self._app, self.services)
         self._why_not_ready = None
         log.info("the mint is ready at %s", self.url)

@@ -8,6 +8,7 @@ from typing import cast
 from quart import current_app
 
 from ledger.ledger import Ledger
+from plugin.http.subscriptions import Hub
 from plugin.methods.bolt11 import Bolt11Method
 from plugin.methods.verdict import Verdicts
 from plugin.options import Settings
@@ -23,6 +24,7 @@ class Services:
     ledger: Ledger
     bolt11: Bolt11Method
     verdicts: Verdicts
+    hub: Hub
 
 
 def services() -> Services:

@@ -12,6 +12,7 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 import apsw
@@ -103,15 +104,17 @@ class Writer:
                 if len(taken) >= MAX_BATCH or (done and done[-1].tx.after_commit):
                     break
                 job = self._next()
-            if done:
-                self._connection.execute("UPDATE ledger SET commits = commits + 1")
+            number = self._count_commit() if done else 0
             self._connection.execute("COMMIT")
         except apsw.Error as error:
             log.error("the ledger could not commit: %s", error)
             self._roll_back()
             lost = StorageError(f"the ledger could not commit: {error}")
-            done, refused = [], [(job, lost) for job in taken or [first]]
-        self._answer(done, refused)
+            number, done, refused = 0, [], [(job, lost) for job in taken or [first]]
+        self._answer(number, done, refused)
+
+    def _count_commit(self) -> int:
+        return int(self._connection.execute("UPDATE ledger SET commits = commits + 1 RETURNING commits").get)
 
     def _next(self) -> _Job | None:
         try:
@@ -143,13 +146,13 @@ class Writer:
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
-    def _answer(self, done: list[_Done], refused: list[tuple[_Job, BaseException]]) -> None:
+    def _answer(self, number: int, done: list[_Done], refused: list[tuple[_Job, BaseException]]) -> None:
         for finished in done:
             for change in finished.tx.after_commit:
                 change()
         for finished in done:
             for event in finished.tx.events:
-                self._publish(event)
+                self._publish(replace(event, commit=number))
         for finished in done:
             if finished.job.future.set_running_or_notify_cancel():
                 finished.job.future.set_result(finished.result)

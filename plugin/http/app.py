@@ -9,7 +9,7 @@ from quart import Quart, Response, request
 from werkzeug.exceptions import HTTPException
 
 from ledger.errors import Code, LedgerError, StorageError
-from plugin.http import info, keys, melt, mint, state, swap
+from plugin.http import info, keys, melt, mint, state, swap, websocket
 from plugin.http.wire import MAX_BODY_BYTES, refusal
 from plugin.node.rpc import NodeUnavailableError, OutcomeUnknownError
 from plugin.services import EXTENSION, Services
@@ -26,10 +26,11 @@ def create_app(why_not_ready: Callable[[], str | None]) -> Quart:
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_S
     app.url_map.strict_slashes = False
-    for module in (info, keys, swap, mint, melt, state):
+    for module in (info, keys, swap, mint, melt, state, websocket):
         app.register_blueprint(module.blueprint)
 
     @app.before_request
+    @app.before_websocket
     async def refuse_until_ready() -> Response | None:
         if (reason := why_not_ready()) is None:
             return None

@@ -9,6 +9,7 @@ from quart.json import dumps
 
 from ledger.models import MAX_ARRAY_LENGTH
 from ledger.units import MSAT_PER_UNIT
+from plugin.http.subscriptions import Kind
 from plugin.options import Settings
 from plugin.services import Services, services
 from plugin.version import VERSION
@@ -45,6 +46,12 @@ def describe(mint: Services) -> dict[str, Any]:
                 "disabled": False,
             },
             **{nut: {"supported": True} for nut in ("7", "8", "9", "10", "11", "12", "14", "20")},
+            "17": {
+                "supported": [
+                    {"method": "bolt11", "unit": unit, "commands": [kind.value for kind in Kind]}
+                    for unit in settings.units
+                ]
+            },
             "19": {"ttl": None, "cached_endpoints": [{"method": "POST", "path": path} for path in REPLAYED]},
         },
     }

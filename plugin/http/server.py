@@ -10,6 +10,8 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from quart import Quart
 
+from plugin.http.websocket import MAX_FRAME_BYTES
+
 BACKLOG = 1024
 MAX_HEADER_BYTES = 32 * 1024
 KEEP_ALIVE_S = 75
@@ -43,4 +45,5 @@ async def run(app: Quart, sock: socket.socket, stop: asyncio.Event) -> None:
     config.graceful_timeout = SHUTDOWN_GRACE_S
     config.shutdown_timeout = SHUTDOWN_GRACE_S
     config.backlog = BACKLOG
+    config.websocket_max_message_size = MAX_FRAME_BYTES
     await serve(app, config, shutdown_trigger=stop.wait)

@@ -1,0 +1,178 @@
+"""Who wants to hear of what (NUT-17): the ledger's events, handed to the connections that subscribed to them.
+
+Nothing is polled. A subscription is registered first and then reads a snapshot; events that come meanwhile wait, and
+those that the snapshot has in it already are dropped by their commit number. So a subscriber sees the present state,
+then every later change, in order and without a gap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from ledger.events import Event, MeltQuoteChanged, MintQuoteChanged
+from ledger.ledger import Ledger
+from ledger.models import CheckStateRequest
+from ledger.operations import melt, mint, state
+from plugin.methods import bolt11
+
+MAX_CONNECTIONS = 1000
+MAX_SUBSCRIPTIONS = 100
+"""Of one connection."""
+MAX_FILTERS = 1000
+"""Of one subscription."""
+MAX_FILTERS_PER_CONNECTION = 10_000
+MAX_WAITING_MESSAGES = 12_000
+"""Of one connection: room for a snapshot of all its filters. A client that reads too slowly is disconnected."""
+
+
+class Kind(StrEnum):
+    """What can be subscribed to."""
+
+    MINT_QUOTE = "bolt11_mint_quote"
+    MELT_QUOTE = "bolt11_melt_quote"
+    PROOF_STATE = "proof_state"
+
+
+@dataclass(eq=False, slots=True)
+class Subscription:
+    """One `subId` of one connection. `waiting` collects events until the snapshot has been sent."""
+
+    sub_id: str
+    kind: Kind
+    filters: tuple[str, ...]
+    connection: Connection
+    waiting: list[tuple[int, str]] | None = field(default_factory=list)
+
+
+class Connection:
+    """One WebSocket: its subscriptions and the messages it has still to send."""
+
+    def __init__(self) -> None:
+        self.subscriptions: dict[str, Subscription] = {}
+        self._messages: deque[str] = deque()
+        self._ready = asyncio.Event()
+        self.too_slow = False
+
+    def send(self, message: str) -> None:
+        """Queue a message; one too many marks the connection for its end."""
+        if len(self._messages) >= MAX_WAITING_MESSAGES:
+            self.too_slow = True
+            self._messages.clear()
+        elif not self.too_slow:
+            self._messages.append(message)
+        self._ready.set()
+
+    async def next_message(self) -> str | None:
+        """The next message to send; None once the client is too slow."""
+        while not self._messages and not self.too_slow:
+            self._ready.clear()
+            await self._ready.wait()
+        return None if self.too_slow else self._messages.popleft()
+
+    @property
+    def filters(self) -> int:
+        """How many filters all its subscriptions have."""
+        return sum(len(subscription.filters) for subscription in self.subscriptions.values())
+
+
+class Hub:
+    """All connections. Lives in the event loop."""
+
+    def __init__(self, ledger: Ledger, loop: asyncio.AbstractEventLoop) -> None:
+        self._ledger = ledger
+        self._loop = loop
+        self._listeners: dict[tuple[Kind, str], set[Subscription]] = {}
+        self._connections: set[Connection] = set()
+
+    # --- events ---------------------------------------------------------------------------------------------------
+
+    def on_event(self, event: Event) -> None:
+        """A subscriber to the ledger's events; called in the writer's thread."""
+        self._loop.call_soon_threadsafe(self._deliver, event)
+
+    def _deliver(self, event: Event) -> None:
+        match event:
+            case MintQuoteChanged(quote):
+                self._tell(Kind.MINT_QUOTE, quote.quote, quote.model_dump_json(), event.commit)
+            case MeltQuoteChanged(quote):
+                self._tell(Kind.MELT_QUOTE, quote.quote, quote.model_dump_json(), event.commit)
+            case _:
+                for entry in event.states:
+                    if (Kind.PROOF_STATE, entry.Y) in self._listeners:
+                        self._tell(Kind.PROOF_STATE, entry.Y, entry.model_dump_json(), event.commit)
+
+    def _tell(self, kind: Kind, key: str, payload: str, commit: int) -> None:
+        for subscription in self._listeners.get((kind, key), ()):
+            if subscription.waiting is None:
+                subscription.connection.send(notification(subscription.sub_id, payload))
+            else:
+                subscription.waiting.append((commit, payload))
+
+    # --- connections ----------------------------------------------------------------------------------------------
+
+    def connect(self) -> Connection | None:
+        """A new connection; None if there are too many."""
+        if len(self._connections) >= MAX_CONNECTIONS:
+            return None
+        connection = Connection()
+        self._connections.add(connection)
+        return connection
+
+    def disconnect(self, connection: Connection) -> None:
+        """Forget a connection and its subscriptions."""
+        self._connections.discard(connection)
+        for subscription in list(connection.subscriptions.values()):
+            self.unsubscribe(subscription)
+
+    async def subscribe(self, subscription: Subscription, accepted: str) -> None:
+        """Register; then send `accepted`, the present state of every filter, and what changed since.
+
+        Raises LedgerError for an unknown quote or a `Y` that is no point; then nothing is registered."""
+        connection = subscription.connection
+        connection.subscriptions[subscription.sub_id] = subscription
+        for key in subscription.filters:
+            self._listeners.setdefault((subscription.kind, key), set()).add(subscription)
+        try:
+            seen, snapshot = await asyncio.to_thread(self._snapshot, subscription)
+        except BaseException:
+            self.unsubscribe(subscription)
+            raise
+        connection.send(accepted)
+        for payload in snapshot:
+            connection.send(notification(subscription.sub_id, payload))
+        waiting, subscription.waiting = subscription.waiting or [], None
+        for commit, payload in waiting:
+            if commit > seen:
+                connection.send(notification(subscription.sub_id, payload))
+
+    def _snapshot(self, subscription: Subscription) -> tuple[int, list[str]]:
+        with self._ledger.read() as db:
+            seen = self._ledger.commit_number(db)
+            match subscription.kind:
+                case Kind.MINT_QUOTE:
+                    found = [mint.get(db, bolt11.METHOD, key).model_dump_json() for key in subscription.filters]
+                case Kind.MELT_QUOTE:
+                    found = [melt.get(db, bolt11.METHOD, key).model_dump_json() for key in subscription.filters]
+                case Kind.PROOF_STATE:
+                    states = state.check(db, CheckStateRequest(Ys=list(subscription.filters))).states
+                    found = [entry.model_dump_json() for entry in states]
+        return seen, found
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Forget a subscription."""
+        subscription.connection.subscriptions.pop(subscription.sub_id, None)
+        for key in subscription.filters:
+            listeners = self._listeners.get((subscription.kind, key), set())
+            listeners.discard(subscription)
+            if not listeners:
+                self._listeners.pop((subscription.kind, key), None)
+
+
+def notification(sub_id: str, payload: str) -> str:
+    """A NUT-17 notification. `payload` is JSON already: the very text that `GET` answers. There is no `id`: wallets
+    take a message with one for an answer."""
+    return f'{{"jsonrpc":"2.0","method":"subscribe","params":{{"subId":{json.dumps(sub_id)},"payload":{payload}}}}}'

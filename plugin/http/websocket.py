@@ -1,0 +1,172 @@
+"""`/v1/ws`: subscriptions by JSON-RPC over WebSocket (NUT-17)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, Field, StringConstraints, ValidationError
+from quart import Blueprint, Websocket, websocket
+
+from ledger.errors import LedgerError
+from plugin.http.subscriptions import (
+    MAX_FILTERS,
+    MAX_FILTERS_PER_CONNECTION,
+    MAX_SUBSCRIPTIONS,
+    Connection,
+    Hub,
+    Kind,
+    Subscription,
+)
+from plugin.services import services
+
+MAX_FRAME_BYTES = 256 * 1024
+SEND_TIMEOUT_S = 30
+"""A client that takes nothing for this long is disconnected."""
+MAX_SUB_ID_LENGTH = 128
+
+PARSE_ERROR = -32700
+INVALID_REQUEST = -32600
+UNKNOWN_METHOD = -32601
+INVALID_PARAMS = -32602
+
+TOO_SLOW = 1008
+TRY_AGAIN_LATER = 1013
+
+blueprint = Blueprint("websocket", __name__)
+
+T = TypeVar("T", bound=BaseModel)
+
+Text = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=MAX_SUB_ID_LENGTH)]
+CallId = (
+    Annotated[int, Field(strict=True)] | Annotated[str, StringConstraints(strict=True, max_length=MAX_SUB_ID_LENGTH)]
+)
+
+
+class Call(BaseModel):
+    """A request of a wallet."""
+
+    jsonrpc: Literal["2.0"]
+    id: CallId
+    method: str
+    params: dict[str, Any] = {}
+
+
+class SubscribeParams(BaseModel):
+    """Of `subscribe`: `filters` are quote ids, or `Y`s for proof_state."""
+
+    kind: Kind
+    subId: Text  # noqa: N815 - the name on the wire
+    filters: Annotated[list[Text], Field(min_length=1, max_length=MAX_FILTERS)]
+
+
+class UnsubscribeParams(BaseModel):
+    """Of `unsubscribe`."""
+
+    subId: Text  # noqa: N815 - the name on the wire
+
+
+class CallError(Exception):
+    """A call that is answered with an error."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@blueprint.websocket("/v1/ws")
+async def subscriptions() -> None:
+    """One connection: a task that reads calls, and one that sends. The first to end ends both."""
+    hub = services().hub
+    connection = hub.connect()
+    if connection is None:
+        await websocket.close(TRY_AGAIN_LATER, "too many connections")
+        return
+    await websocket.accept()
+    socket = websocket._get_current_object()  # type: ignore[attr-defined]  # the sender is a task of its own
+    tasks = {asyncio.create_task(_receive(hub, connection)), asyncio.create_task(_send(socket, connection))}
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        hub.disconnect(connection)
+
+
+async def _receive(hub: Hub, connection: Connection) -> None:
+    while True:
+        await _handle(hub, connection, await websocket.receive())
+
+
+async def _send(socket: Websocket, connection: Connection) -> None:
+    try:
+        while (message := await connection.next_message()) is not None:
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                await socket.send(message)
+    except TimeoutError:
+        pass
+    await socket.close(TOO_SLOW, "messages are not being read fast enough")
+
+
+async def _handle(hub: Hub, connection: Connection, frame: str | bytes) -> None:
+    call_id: int | str | None = None
+    try:
+        try:
+            raw = json.loads(frame)
+        except (ValueError, RecursionError):
+            raise CallError(PARSE_ERROR, "the message is not JSON") from None
+        call = _read(Call, raw, INVALID_REQUEST)
+        call_id = call.id
+        await _execute(hub, connection, call)
+    except CallError as error:
+        answer = {"jsonrpc": "2.0", "error": {"code": error.code, "message": str(error)}, "id": call_id}
+        connection.send(json.dumps(answer))
+
+
+async def _execute(hub: Hub, connection: Connection, call: Call) -> None:
+    if call.method == "subscribe":
+        await _subscribe(hub, connection, call)
+    elif call.method == "unsubscribe":
+        params = _read(UnsubscribeParams, call.params, INVALID_PARAMS)
+        subscription = connection.subscriptions.get(params.subId)
+        if subscription is None:
+            raise CallError(INVALID_PARAMS, "there is no subscription with this subId")
+        hub.unsubscribe(subscription)
+        connection.send(_accepted(call.id, params.subId))
+    else:
+        raise CallError(UNKNOWN_METHOD, "the methods are subscribe and unsubscribe")
+
+
+async def _subscribe(hub: Hub, connection: Connection, call: Call) -> None:
+    params = _read(SubscribeParams, call.params, INVALID_PARAMS)
+    filters = tuple(dict.fromkeys(params.filters))
+    if params.kind is Kind.PROOF_STATE:
+        filters = tuple(dict.fromkeys(y.lower() for y in filters))
+    if params.subId in connection.subscriptions:
+        raise CallError(INVALID_PARAMS, "this subId is in use")
+    if len(connection.subscriptions) >= MAX_SUBSCRIPTIONS:
+        raise CallError(INVALID_PARAMS, f"a connection can have {MAX_SUBSCRIPTIONS} subscriptions")
+    if connection.filters + len(filters) > MAX_FILTERS_PER_CONNECTION:
+        raise CallError(INVALID_PARAMS, f"a connection can have {MAX_FILTERS_PER_CONNECTION} filters")
+    subscription = Subscription(params.subId, params.kind, filters, connection)
+    try:
+        await hub.subscribe(subscription, _accepted(call.id, params.subId))
+    except (LedgerError, ValidationError) as error:
+        reason = error.detail if isinstance(error, LedgerError) else "a filter is not a Y in hex"
+        raise CallError(INVALID_PARAMS, reason) from None
+
+
+def _read(model: type[T], raw: object, code: int) -> T:
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise CallError(code, f"{where}: {first['msg']}" if where else first["msg"]) from None
+
+
+def _accepted(call_id: int | str, sub_id: str) -> str:
+    return json.dumps({"jsonrpc": "2.0", "result": {"status": "OK", "subId": sub_id}, "id": call_id})
