@@ -145,8 +145,13 @@ def _quote_faults(db: apsw.Connection) -> list[str]:
     issued = fetch_all(
         db,
         "SELECT q.id FROM mint_quotes q WHERE q.amount_issued <>"
-        " (SELECT coalesce(sum(amount), 0) FROM promises p WHERE p.mint_quote = q.n)"
+        " (SELECT coalesce(sum(amount), 0) FROM issues i WHERE i.mint_quote = q.n)"
         " OR q.amount_paid <> (SELECT coalesce(sum(amount), 0) FROM receipts r WHERE r.mint_quote = q.n)",
+    )
+    operations = fetch_all(
+        db,
+        "SELECT i.operation FROM issues i GROUP BY i.operation HAVING sum(i.amount) <>"
+        " (SELECT coalesce(sum(p.amount), 0) FROM promises p WHERE p.operation = i.operation)",
     )
     held = fetch_all(
         db,
@@ -160,6 +165,8 @@ def _quote_faults(db: apsw.Connection) -> list[str]:
     )
     return [
         *("a mint quote's paid or issued amount is not what its rows sum to" for _ in issued),
+        *(f"issue no. {n}: its promises are not what it took from its quotes" for (n,) in operations),
         *(f"melt quote no. {n}: its state and its held proofs do not fit" for (n,) in held),
+        *(f"issue no. {n}: its promises are not what it took from its quotes" for (n,) in operations),
         *(f"melt quote no. {n}: it is over, and blank outputs are still held for it" for (n,) in blank),
     ]

@@ -26,7 +26,9 @@ from ledger.models import (
     CheckStateResponse,
     MeltQuote,
     MeltRequest,
+    MintBatchRequest,
     MintQuote,
+    MintQuoteCheckRequest,
     MintRequest,
     RestoreRequest,
     RestoreResponse,
@@ -43,9 +45,9 @@ PUBKEY_PURPOSE = b"Nutbolt_Pubkey_v1"
 log = logging.getLogger(__name__)
 
 
-def curve_work(request: SwapRequest | MintRequest | MeltRequest) -> int:
+def curve_work(request: SwapRequest | MintRequest | MintBatchRequest | MeltRequest) -> int:
     """About how many signatures a request makes the mint compute or check."""
-    inputs = [] if isinstance(request, MintRequest) else request.inputs
+    inputs = [] if isinstance(request, MintRequest | MintBatchRequest) else request.inputs
     return len(inputs) + len(request.outputs or [])
 
 
@@ -134,11 +136,7 @@ class Ledger:
     def _answered(self, digest: bytes) -> Future[SignaturesResponse] | None:
         with self.read() as db:
             response = replay.find(db, digest)
-        if response is None:
-            return None
-        future: Future[SignaturesResponse] = Future()
-        future.set_result(response)
-        return future
+        return None if response is None else _done(response)
 
     def check_state(self, request: CheckStateRequest) -> CheckStateResponse:
         """States of proofs by `Y`."""
@@ -169,6 +167,20 @@ class Ledger:
         prepared = mint.prepare(self.keysets, method, request, digest, self.now())
         return self.submit(lambda tx: mint.commit(tx, prepared))
 
+    def issue_batch(self, method: str, request: MintBatchRequest) -> Future[SignaturesResponse]:
+        """Sign outputs for several paid quotes, all or nothing (NUT-29); an identical request gets the same answer."""
+        digest = replay.digest(mint.KIND + "-batch" + method, request)
+        if (answered := self._answered(digest)) is not None:
+            return answered
+        prepared = mint.prepare_batch(self.keysets, method, request, digest, self.now())
+        return self.submit(lambda tx: mint.commit(tx, prepared))
+
+    def mint_quotes(self, method: str, request: MintQuoteCheckRequest) -> list[MintQuote]:
+        """Several mint quotes, in order (NUT-29). Raises 11016, 11017, and 20000 if any is unknown."""
+        mint.check_batch(request.quotes)
+        with self.read() as db:
+            return [mint.get(db, method, quote_id) for quote_id in request.quotes]
+
     # --- melt (NUT-05) --------------------------------------------------------------------------------------------
 
     def create_melt_quote(self, quote: melt.NewMeltQuote) -> Future[MeltQuote]:
@@ -180,18 +192,18 @@ class Ledger:
         with self.read() as db:
             return melt.get(db, method, quote_id)
 
-    def begin_melt(
-        self, method: str, request: MeltRequest, max_pending: int
-    ) -> Future[tuple[MeltQuote, melt.PendingMelt]]:
-        """Hold the proofs of a melt. Its payment may be sent when the future is done, and not before."""
-        self._refuse_early(method, request)
-        prepared = melt.prepare(self.keysets, method, request, self.now())
-        return self.submit(lambda tx: melt.begin(tx, prepared, max_pending))
+    def begin_melt(self, method: str, request: MeltRequest, max_pending: int) -> Future[melt.Begun]:
+        """Hold the proofs of a melt. Its payment may be sent when the future is done, and not before.
 
-    def _refuse_early(self, method: str, request: MeltRequest) -> None:
-        """A second request for a quote in flight or paid is answered without curve work; `begin` decides for good."""
+        A request identical to the one that began the present attempt changes nothing, and gets the quote as it is."""
+        digest = melt.request_digest(method, request)
         with self.read() as db:
+            if (quote := melt.begun_before(db, method, request.quote, digest)) is not None:
+                return _done(melt.Begun(quote, None))
+            # Another request for a quote in flight is refused without curve work; `begin` decides for good.
             melt.require_payable(db, method, request.quote, self.now())
+        prepared = melt.prepare(self.keysets, method, request, digest, self.now())
+        return self.submit(lambda tx: melt.begin(tx, prepared, max_pending))
 
     def settle_melt(self, pending: melt.PendingMelt, payment: melt.Payment) -> Future[MeltQuote]:
         """The payment was made."""
@@ -216,6 +228,12 @@ class Ledger:
     def note_start(self, node_started: bool) -> Future[node.NodeRun]:
         """The plugin has started: with the node, or into one that was running."""
         return self.submit(lambda tx: node.note_start(tx, node_started))
+
+
+def _done(result: T) -> Future[T]:
+    future: Future[T] = Future()
+    future.set_result(result)
+    return future
 
 
 def open_ledger(database: Database, remembered: Record | None, clock: Callable[[], float] = time.time) -> Record:

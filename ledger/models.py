@@ -183,6 +183,24 @@ class MintRequest(Wire):
     signature: SignatureHex | None = None
 
 
+# --- NUT-29 -----------------------------------------------------------------------------------------------------
+
+
+class MintQuoteCheckRequest(Wire):
+    """`POST /v1/mint/quote/{method}/check`."""
+
+    quotes: list[QuoteId]
+
+
+class MintBatchRequest(Wire):
+    """`POST /v1/mint/{method}/batch`. `quote_amounts[i]` and `signatures[i]` belong to `quotes[i]`."""
+
+    quotes: list[QuoteId]
+    quote_amounts: list[PositiveAmount] | None = None
+    outputs: list[BlindedMessage]
+    signatures: list[SignatureHex | None] | None = None
+
+
 # --- NUT-05, NUT-08, NUT-23 -------------------------------------------------------------------------------------
 
 

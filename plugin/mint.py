@@ -96,7 +96,12 @@ class Mint:
 
     def stop(self) -> None:
         """End `run`; from any thread."""
-        self._loop.call_soon_threadsafe(self._stop.set)
+
+        def stop() -> None:
+            self._supervisor.let_end()
+            self._stop.set()
+
+        self._loop.call_soon_threadsafe(stop)
 
     async def _start(self) -> None:
         """Open the ledger, catch up with the node, and begin to serve."""

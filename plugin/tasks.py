@@ -41,9 +41,13 @@ class Supervisor:
         """The mint can't go on without this task."""
         task.add_done_callback(self._end_of_forever)
 
+    def let_end(self) -> None:
+        """From now on any task may end: the mint is stopping."""
+        self._stopping = True
+
     async def stop(self) -> None:
         """Cancel all tasks and wait for them."""
-        self._stopping = True
+        self.let_end()
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()

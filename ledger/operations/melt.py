@@ -20,7 +20,7 @@ from ledger.errors import Code, LedgerError
 from ledger.events import MeltQuoteChanged
 from ledger.keysets import Keysets
 from ledger.models import MeltQuote, MeltQuoteState, MeltRequest, ProofState
-from ledger.operations import inputs, outputs
+from ledger.operations import inputs, outputs, replay
 from ledger.operations.inputs import Inputs
 from ledger.operations.outputs import Output, Outputs
 from ledger.store.query import fetch_all, fetch_one
@@ -40,7 +40,10 @@ class NodeMark:
 
 @dataclass(frozen=True, slots=True)
 class NewMeltQuote:
-    """A melt quote to be stored. `amount`, `fee_reserve` are in `unit`; `amountless`: the invoice names no amount."""
+    """A melt quote to be stored. `amount` and `fee_reserve` are in `unit`.
+
+    `amountless`: the invoice names no amount (NUT-23); `partial`: it names more, and others pay the rest (NUT-15).
+    """
 
     id: str
     method: str
@@ -53,6 +56,7 @@ class NewMeltQuote:
     fee_reserve: int
     expiry: int
     mark: NodeMark
+    partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,7 @@ class PendingMelt:
     begun_at: int
     node_run: int
     mark: NodeMark
+    partial: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +85,17 @@ class Prepared:
 
     method: str
     quote_id: str
+    digest: bytes
     inputs: Inputs
     blanks: Outputs | None
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The quote after `begin`. `melt` is None if an identical request had begun it before: nothing is to be sent."""
+
+    quote: MeltQuote
+    melt: PendingMelt | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +114,9 @@ def create(tx: Transaction, quote: NewMeltQuote) -> MeltQuote:
     """Store a new quote. Raises 20005 or 20006 if the same payment is in flight or made already."""
     _require_unpaid_hash(tx.db, quote.payment_hash)
     tx.db.execute(
-        "INSERT INTO melt_quotes (id, method, unit, request, payment_hash, amount, amount_msat, amountless,"
+        "INSERT INTO melt_quotes (id, method, unit, request, payment_hash, amount, amount_msat, amountless, partial,"
         " fee_reserve, expiry, deleted_index, moves_index, created_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             quote.id,
             quote.method,
@@ -112,6 +126,7 @@ def create(tx: Transaction, quote: NewMeltQuote) -> MeltQuote:
             quote.amount,
             quote.amount_msat,
             quote.amountless,
+            quote.partial,
             quote.fee_reserve,
             quote.expiry,
             quote.mark.deleted_index,
@@ -139,10 +154,12 @@ class _Row(NamedTuple):
     amount: int
     amount_msat: int
     amountless: int
+    partial: int
     fee_reserve: int
     expiry: int
     state: str
     attempt: int
+    digest: bytes | None
     error: str | None
     input_amount: int | None
     input_fee: int | None
@@ -215,6 +232,7 @@ def _pending(row: _Row) -> PendingMelt:
         begun_at=row.begun_at or 0,
         node_run=row.node_run or 0,
         mark=NodeMark(row.deleted_index, row.moves_index),
+        partial=bool(row.partial),
     )
 
 
@@ -234,20 +252,33 @@ def _require_unpaid_hash(db: apsw.Connection, payment_hash: bytes) -> None:
         raise LedgerError(Code.QUOTE_PENDING, "a payment of this invoice is in flight")
 
 
-def prepare(keysets: Keysets, method: str, request: MeltRequest, now: int) -> Prepared:
-    """Check proofs and blank outputs, without the database. Raises their codes."""
+def request_digest(method: str, request: MeltRequest) -> bytes:
+    """What makes two melt requests identical; whether the wallet waits for the outcome is no part of it."""
+    return replay.digest(f"melt {method}", request.model_copy(update={"prefer_async": None}))
+
+
+def begun_before(db: apsw.Connection, method: str, quote_id: str, digest: bytes) -> MeltQuote | None:
+    """The quote as it is now, if an identical request has begun its present attempt (NUT-19)."""
+    row = _row(db, method, quote_id)
+    return _wire(db, row) if row.state != MeltQuoteState.UNPAID and row.digest == digest else None
+
+
+def prepare(keysets: Keysets, method: str, request: MeltRequest, digest: bytes, now: int) -> Prepared:
+    """Check proofs and blank outputs, without the database. Raises their codes, and those of conditions."""
     verified = inputs.verify(keysets, request.inputs, now)
     conditions.require_met(request.inputs, request.outputs or [], now, request.quote)
     blanks = outputs.check(keysets, request.outputs, now, blank=True) if request.outputs else None
-    return Prepared(method, request.quote, verified, blanks)
+    return Prepared(method, request.quote, digest, verified, blanks)
 
 
-def begin(tx: Transaction, melt: Prepared, max_pending: int) -> tuple[MeltQuote, PendingMelt]:
+def begin(tx: Transaction, melt: Prepared, max_pending: int) -> Begun:
     """Hold the proofs and blank outputs, and put the quote to PENDING. After the commit the payment may be sent.
 
     Raises 20000 (unknown quote, or too many melts in flight), 20005, 20006, 20007, 11010, 11005, 11001 to 11004,
     12002, 12003.
     """
+    if (quote := begun_before(tx.db, melt.method, melt.quote_id, melt.digest)) is not None:
+        return Begun(quote, None)
     row = _row(tx.db, melt.method, melt.quote_id)
     _require_payable(tx.db, row, tx.now)
     _require_amount(row, melt)
@@ -259,14 +290,14 @@ def begin(tx: Transaction, melt: Prepared, max_pending: int) -> tuple[MeltQuote,
         outputs.insert_blank(tx, melt.blanks, melt_quote=row.n)
     inputs.insert(tx, melt.inputs, melt_quote=row.n)
     tx.db.execute(
-        "UPDATE melt_quotes SET state = 'PENDING', attempt = attempt + 1, error = NULL, input_amount = ?,"
-        " input_fee = ?, begun_at = ?, node_run = (SELECT node_run FROM ledger) WHERE n = ?",
-        (melt.inputs.amount, melt.inputs.fee, tx.now, row.n),
+        "UPDATE melt_quotes SET state = 'PENDING', attempt = attempt + 1, digest = ?, error = NULL,"
+        " input_amount = ?, input_fee = ?, begun_at = ?, node_run = (SELECT node_run FROM ledger) WHERE n = ?",
+        (melt.digest, melt.inputs.amount, melt.inputs.fee, tx.now, row.n),
     )
     row = _row(tx.db, melt.method, melt.quote_id)
     quote = _wire(tx.db, row)
     tx.publish(MeltQuoteChanged(quote))
-    return quote, _pending(row)
+    return Begun(quote, _pending(row))
 
 
 def require_payable(db: apsw.Connection, method: str, quote_id: str, now: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import apsw
@@ -10,7 +11,7 @@ from ledger import curve
 from ledger.errors import Code, LedgerError
 from ledger.events import MintQuoteChanged
 from ledger.keysets import Keysets
-from ledger.models import BlindedMessage, MintQuote, MintQuoteState, MintRequest, SignaturesResponse
+from ledger.models import BlindedMessage, MintBatchRequest, MintQuote, MintQuoteState, MintRequest, SignaturesResponse
 from ledger.operations import outputs, replay
 from ledger.operations.outputs import Outputs, Signed
 from ledger.store.query import fetch_one
@@ -19,6 +20,8 @@ from ledger.units import from_msat_down
 
 KIND = "issue"
 SIGNATURE_DOMAIN = b"Cashu_MintQuoteSig_v1"
+MAX_BATCH_SIZE = 100
+"""Most quotes in a batch; announced as `max_batch_size` (NUT-29)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +46,22 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """One quote of an issue. `amount` is what it gives; None: all of the outputs, in a batch the quote's amount."""
+
+    quote: str
+    signature: str | None
+    amount: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """An issue whose curve work is done; nothing is promised yet."""
 
     method: str
-    request: MintRequest
+    claims: tuple[Claim, ...]
+    is_batch: bool
+    messages: tuple[BlindedMessage, ...]
     digest: bytes
     outputs: Outputs
     signed: list[Signed]
@@ -167,33 +181,80 @@ def advance_pay_index(tx: Transaction, index: int) -> None:
 
 
 def prepare(keysets: Keysets, method: str, request: MintRequest, request_digest: bytes, now: int) -> Prepared:
-    """Check and sign the outputs, without the database."""
-    checked = outputs.check(keysets, request.outputs, now)
-    return Prepared(method, request, request_digest, checked, outputs.sign(checked))
+    """Check and sign the outputs of a single issue, without the database. Raises the codes of outputs."""
+    claims = (Claim(request.quote, request.signature, None),)
+    return _prepare(keysets, method, claims, False, request.outputs, request_digest, now)
+
+
+def prepare_batch(
+    keysets: Keysets, method: str, request: MintBatchRequest, request_digest: bytes, now: int
+) -> Prepared:
+    """Check and sign the outputs of a batch (NUT-29), without the database.
+
+    Raises 10000 for lists of unequal length, 11016, 11017, and the codes of outputs.
+    """
+    check_batch(request.quotes)
+    signatures = request.signatures if request.signatures is not None else [None] * len(request.quotes)
+    amounts = request.quote_amounts if request.quote_amounts is not None else [None] * len(request.quotes)
+    if len(signatures) != len(request.quotes) or len(amounts) != len(request.quotes):
+        raise LedgerError(Code.REQUEST_REJECTED, "signatures and quote_amounts need one entry for each quote")
+    claims = tuple(Claim(*claim) for claim in zip(request.quotes, signatures, amounts, strict=True))
+    return _prepare(keysets, method, claims, True, request.outputs, request_digest, now)
+
+
+def check_batch(quote_ids: Sequence[str]) -> None:
+    """Raises 10000 for no quotes at all, 11017 for too many, 11016 for one that stands twice (NUT-29)."""
+    if not quote_ids:
+        raise LedgerError(Code.REQUEST_REJECTED, "quotes are empty")
+    if len(quote_ids) > MAX_BATCH_SIZE:
+        raise LedgerError(Code.BATCH_TOO_LARGE, f"{len(quote_ids)} quotes; at most {MAX_BATCH_SIZE} are accepted")
+    if len(set(quote_ids)) != len(quote_ids):
+        raise LedgerError(Code.DUPLICATE_QUOTES, "the same quote stands twice")
+
+
+def _prepare(
+    keysets: Keysets,
+    method: str,
+    claims: tuple[Claim, ...],
+    is_batch: bool,
+    messages: Sequence[BlindedMessage],
+    request_digest: bytes,
+    now: int,
+) -> Prepared:
+    checked = outputs.check(keysets, messages, now)
+    return Prepared(method, claims, is_batch, tuple(messages), request_digest, checked, outputs.sign(checked))
 
 
 def commit(tx: Transaction, issue: Prepared) -> SignaturesResponse:
-    """Store the signatures and count them as issued.
+    """Store the signatures and count them as issued from their quotes, all or nothing.
 
-    Raises 20000, 20001, 20002, 20007, 20008, 11010, 11005, and the codes of outputs.
+    Raises 20000, 20001, 20002, 20007, 20008, 11009, 11010, 11005, and the codes of outputs.
     """
     if answered := replay.find(tx.db, issue.digest):
         return answered
-    n, quote = _row(tx.db, issue.method, issue.request.quote)
-    _require_mintable(tx, quote, issue)
+    quotes = [_row(tx.db, issue.method, claim.quote) for claim in issue.claims]
+    _require_unit([quote for _, quote in quotes], issue.outputs.unit)
+    taken = [_take(tx, quote, claim, issue) for (_, quote), claim in zip(quotes, issue.claims, strict=True)]
+    if sum(taken) != issue.outputs.amount:
+        raise LedgerError(Code.NOT_BALANCED, f"outputs {issue.outputs.amount} are not the quotes' {sum(taken)}")
     outputs.require_unsigned(tx, issue.outputs)
     operation = replay.record(tx, KIND, issue.digest)
-    outputs.insert(tx, issue.signed, operation=operation, mint_quote=n)
-    tx.db.execute(
-        "UPDATE mint_quotes SET amount_issued = amount_issued + ?, updated_at = max(?, updated_at + 1) WHERE n = ?",
-        (issue.outputs.amount, tx.now, n),
-    )
-    tx.publish(MintQuoteChanged(get(tx.db, issue.method, quote.quote)))
+    outputs.insert(tx, issue.signed, operation=operation)
+    for (n, quote), amount in zip(quotes, taken, strict=True):
+        tx.db.execute("INSERT INTO issues (operation, mint_quote, amount) VALUES (?, ?, ?)", (operation, n, amount))
+        tx.db.execute(
+            "UPDATE mint_quotes SET amount_issued = amount_issued + ?, updated_at = max(?, updated_at + 1) WHERE n = ?",
+            (amount, tx.now, n),
+        )
+        tx.publish(MintQuoteChanged(get(tx.db, issue.method, quote.quote)))
     return SignaturesResponse(signatures=[signed.to_wire() for signed in issue.signed])
 
 
-def _require_mintable(tx: Transaction, quote: MintQuote, issue: Prepared) -> None:
-    require_signature(quote, issue.request)
+def _take(tx: Transaction, quote: MintQuote, claim: Claim, issue: Prepared) -> int:
+    """How much this issue takes from a quote, if it may."""
+    if issue.is_batch and quote.pubkey is None and claim.signature is not None:
+        raise LedgerError(Code.SIGNATURE_INVALID, "a quote that is not locked to a key must have no signature (NUT-29)")
+    require_signature(quote, claim.signature, issue.messages)
     if quote.amount_paid == 0:
         if quote.expiry is not None and quote.expiry < tx.now:
             raise LedgerError(Code.QUOTE_EXPIRED, "the quote expired unpaid")
@@ -201,35 +262,39 @@ def _require_mintable(tx: Transaction, quote: MintQuote, issue: Prepared) -> Non
     mintable = quote.amount_paid - quote.amount_issued
     if mintable == 0:
         raise LedgerError(Code.QUOTE_ISSUED, "the ecash of this quote is already issued")
-    if issue.outputs.unit != quote.unit:
-        raise LedgerError(Code.UNITS_DIFFER, f"the quote is in {quote.unit}, the outputs in {issue.outputs.unit}")
-    if issue.outputs.amount > mintable:
-        raise LedgerError(
-            Code.NOT_BALANCED,
-            f"outputs {issue.outputs.amount} exceed the {mintable} {quote.unit} left to issue",
-        )
+    amount = claim.amount
+    if amount is None:
+        amount = (quote.amount or mintable) if issue.is_batch else issue.outputs.amount
+    if not 0 < amount <= mintable:
+        raise LedgerError(Code.NOT_BALANCED, f"{amount} exceeds the {mintable} {quote.unit} left to issue")
+    return amount
 
 
-def require_signature(quote: MintQuote, request: MintRequest) -> None:
+def _require_unit(quotes: list[MintQuote], unit: str) -> None:
+    units = {quote.unit for quote in quotes}
+    if len(units) != 1:
+        raise LedgerError(Code.SEVERAL_UNITS, f"the quotes are of several units: {', '.join(sorted(units))}")
+    if units != {unit}:
+        raise LedgerError(Code.UNITS_DIFFER, f"the quote is in {', '.join(units)}, the outputs in {unit}")
+
+
+def require_signature(quote: MintQuote, signature: str | None, messages: Sequence[BlindedMessage]) -> None:
     """A quote locked to a key needs a signature by it, over the current or the older message (NUT-20): 20008."""
     if quote.pubkey is None:
         return
-    if request.signature is None:
+    if signature is None:
         raise LedgerError(Code.SIGNATURE_INVALID, "the quote is locked to a key: signature is missing")
     key = bytes.fromhex(quote.pubkey)
     try:
-        signature = bytes.fromhex(request.signature)
+        raw = bytes.fromhex(signature)
     except ValueError as error:
         raise LedgerError(Code.SIGNATURE_INVALID, "signature is not hex") from error
-    messages = (
-        signed_message(quote.quote, request.outputs),
-        signed_message_legacy(quote.quote, request.outputs),
-    )
-    if not any(curve.verify_schnorr(key, signature, message) for message in messages):
+    texts = (signed_message(quote.quote, messages), signed_message_legacy(quote.quote, messages))
+    if not any(curve.verify_schnorr(key, raw, text) for text in texts):
         raise LedgerError(Code.SIGNATURE_INVALID, "signature does not fit the quote's key and these outputs")
 
 
-def signed_message(quote_id: str, messages: list[BlindedMessage]) -> bytes:
+def signed_message(quote_id: str, messages: Sequence[BlindedMessage]) -> bytes:
     """What a wallet signs (NUT-20 as amended): everything framed by its length, amounts included."""
     parts = [quote_id.encode()]
     for message in messages:
@@ -238,6 +303,6 @@ def signed_message(quote_id: str, messages: list[BlindedMessage]) -> bytes:
     return SIGNATURE_DOMAIN + b"".join(len(part).to_bytes(4, "big") + part for part in parts)
 
 
-def signed_message_legacy(quote_id: str, messages: list[BlindedMessage]) -> bytes:
+def signed_message_legacy(quote_id: str, messages: Sequence[BlindedMessage]) -> bytes:
     """What older wallets sign (NUT-20 before the amendment): the texts joined, amounts not covered."""
     return (quote_id + "".join(message.B_ for message in messages)).encode()

@@ -129,12 +129,12 @@ def to_wire(keyset_id: str, amount: int, c_: bytes, e: bytes, s: bytes) -> Blind
     return BlindSignature(amount=amount, id=keyset_id, C_=c_.hex(), dleq=DleqProof(e=e.hex(), s=s.hex()))
 
 
-def insert(tx: Transaction, signed: Iterable[Signed], *, operation: int, mint_quote: int | None = None) -> None:
+def insert(tx: Transaction, signed: Iterable[Signed], *, operation: int) -> None:
     """Store promises and add them to the books."""
     rows = [(s.output, s.signature) for s in signed]
     tx.db.executemany(
-        "INSERT INTO promises (b_, keyset, amount, c_, e, s, operation, mint_quote) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        [(o.b_, o.keyset.n, o.amount, c_, dleq.e, dleq.s, operation, mint_quote) for o, (c_, dleq) in rows],
+        "INSERT INTO promises (b_, keyset, amount, c_, e, s, operation) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [(o.b_, o.keyset.n, o.amount, c_, dleq.e, dleq.s, operation) for o, (c_, dleq) in rows],
     )
     book_issued(tx, ((output.keyset.n, output.amount) for output, _ in rows))
 

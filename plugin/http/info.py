@@ -8,6 +8,7 @@ from quart import Blueprint, Response
 from quart.json import dumps
 
 from ledger.models import MAX_ARRAY_LENGTH
+from ledger.operations.mint import MAX_BATCH_SIZE
 from ledger.units import MSAT_PER_UNIT
 from plugin.http.subscriptions import Kind
 from plugin.options import Settings
@@ -16,7 +17,7 @@ from plugin.version import VERSION
 
 blueprint = Blueprint("info", __name__)
 
-REPLAYED = ("/v1/swap", "/v1/mint/bolt11")
+REPLAYED = ("/v1/swap", "/v1/mint/bolt11", "/v1/mint/bolt11/batch", "/v1/melt/bolt11")
 """Endpoints where an identical request gets the same answer again, for ever (NUT-19)."""
 
 
@@ -46,6 +47,8 @@ def describe(mint: Services) -> dict[str, Any]:
                 "disabled": False,
             },
             **{nut: {"supported": True} for nut in ("7", "8", "9", "10", "11", "12", "14", "20")},
+            "15": {"methods": [{"method": "bolt11", "unit": unit} for unit in settings.units]},
+            "29": {"max_batch_size": MAX_BATCH_SIZE, "methods": ["bolt11"]},
             "17": {
                 "supported": [
                     {"method": "bolt11", "unit": unit, "commands": [kind.value for kind in Kind]}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from quart import Blueprint, Response
 
-from ledger.models import MintQuoteBolt11Request, MintRequest
-from plugin.http.wire import answer, body
+from ledger.models import MintBatchRequest, MintQuoteBolt11Request, MintQuoteCheckRequest, MintRequest
+from plugin.http.wire import answer, answer_list, body
 from plugin.methods import bolt11
 from plugin.services import services
 
@@ -22,6 +22,19 @@ async def create_quote() -> Response:
 async def quote(quote_id: str) -> Response:
     """A quote as it is now; asks nobody but the ledger."""
     return answer(services().ledger.mint_quote(bolt11.METHOD, quote_id))
+
+
+@blueprint.post("/v1/mint/quote/bolt11/check")
+async def check_quotes() -> Response:
+    """Several quotes as they are now (NUT-29)."""
+    request = await body(MintQuoteCheckRequest)
+    return answer_list(services().ledger.mint_quotes(bolt11.METHOD, request))
+
+
+@blueprint.post("/v1/mint/bolt11/batch")
+async def mint_batch() -> Response:
+    """Ecash for several paid quotes (NUT-29)."""
+    return answer(await services().bolt11.issue_batch(await body(MintBatchRequest)))
 
 
 @blueprint.post("/v1/mint/bolt11")

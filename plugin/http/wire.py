@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -30,6 +31,11 @@ async def body(model: type[T]) -> T:
 def answer(model: BaseModel, status: int = 200) -> Response:
     """A model as a JSON answer."""
     return Response(model.model_dump_json(), status=status, content_type="application/json")
+
+
+def answer_list(models: Sequence[BaseModel]) -> Response:
+    """Models as a JSON array."""
+    return Response(f"[{','.join(model.model_dump_json() for model in models)}]", content_type="application/json")
 
 
 def refusal(detail: str, code: int, status: int = 400) -> Response:

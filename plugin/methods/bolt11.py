@@ -16,13 +16,14 @@ from ledger.models import (
     MeltQuoteBolt11Request,
     MeltQuoteState,
     MeltRequest,
+    MintBatchRequest,
     MintQuote,
     MintQuoteBolt11Request,
     MintRequest,
     SignaturesResponse,
     SwapRequest,
 )
-from ledger.operations.melt import NewMeltQuote, NodeMark, PendingMelt
+from ledger.operations.melt import Begun, NewMeltQuote, NodeMark
 from ledger.operations.mint import NewMintQuote, check_pubkey
 from ledger.units import fee_reserve_msat, from_msat_up, to_msat
 from plugin.methods.outcomes import Outcomes
@@ -41,7 +42,7 @@ INLINE_CURVE_WORK = 4
 """Requests with more signatures than this are worked on in a worker thread, beside the event loop."""
 
 T = TypeVar("T")
-Request = TypeVar("Request", bound=SwapRequest | MintRequest | MeltRequest)
+Request = TypeVar("Request", bound=SwapRequest | MintRequest | MintBatchRequest | MeltRequest)
 
 
 async def perform(operation: Callable[[Request], Future[T]], request: Request) -> T:
@@ -119,6 +120,10 @@ class Bolt11Method:
         """Sign outputs for a paid quote (NUT-04)."""
         return await perform(lambda r: self._ledger.issue(METHOD, r), request)
 
+    async def issue_batch(self, request: MintBatchRequest) -> SignaturesResponse:
+        """Sign outputs for several paid quotes (NUT-29)."""
+        return await perform(lambda r: self._ledger.issue_batch(METHOD, r), request)
+
     # --- out ------------------------------------------------------------------------------------------------------
 
     async def create_melt_quote(self, request: MeltQuoteBolt11Request) -> MeltQuote:
@@ -129,6 +134,9 @@ class Bolt11Method:
         except InvoiceInvalidError as error:
             raise LedgerError(Code.QUOTE_REJECTED, str(error)) from error
         amount_msat = _amount_msat(request, invoice)
+        partial = amount_msat != (invoice.amount_msat or amount_msat)
+        if partial and invoice.payee == self._info.id:
+            raise LedgerError(Code.QUOTE_REJECTED, "this node's own invoices can't be paid in parts (NUT-15)")
         self._melt_limits.check(amount_msat, request.unit)
         now = self._ledger.now()
         if invoice.expires_at <= now:
@@ -150,6 +158,7 @@ class Bolt11Method:
             fee_reserve=self._fee_reserve(invoice, amount_msat, request.unit),
             expiry=min(invoice.expires_at, now + MELT_QUOTE_EXPIRY_S),
             mark=NodeMark(deleted, moves),
+            partial=partial,
         )
         return await asyncio.wrap_future(self._ledger.create_melt_quote(quote))
 
@@ -164,7 +173,8 @@ class Bolt11Method:
         """Pay a quote with proofs (NUT-05).
 
         Answers the quote in its final state if that comes within the time to wait, else PENDING; by then proofs and
-        blank outputs are held durably. Raises what `begin` refuses, and 20004 if the payment failed for certain.
+        blank outputs are held durably. An identical request joins the one before it. Raises what `begin` refuses, and
+        20004 if the payment failed for certain.
         """
         # A client that goes away cancels this coroutine, but neither the hold nor the payment.
         pending, outcome = await asyncio.shield(self._supervisor.spawn("melt", self._begin(request)))
@@ -180,12 +190,17 @@ class Bolt11Method:
         return quote
 
     async def _begin(self, request: MeltRequest) -> tuple[MeltQuote, asyncio.Future[MeltQuote]]:
-        quote, melt = await perform(self._begin_melt, request)
-        outcome = self._outcomes.expect(quote.quote)
-        self._verdicts.pay(melt)
+        begun = await perform(self._begin_melt, request)
+        outcome = self._outcomes.expect(begun.quote.quote)
+        if begun.melt is not None:
+            self._verdicts.pay(begun.melt)
+            return begun.quote, outcome
+        quote = self._ledger.melt_quote(METHOD, begun.quote.quote)  # the outcome may have come before we expected it
+        if quote.state is not MeltQuoteState.PENDING:
+            outcome.set_result(quote)
         return quote, outcome
 
-    def _begin_melt(self, request: MeltRequest) -> Future[tuple[MeltQuote, PendingMelt]]:
+    def _begin_melt(self, request: MeltRequest) -> Future[Begun]:
         return self._ledger.begin_melt(METHOD, request, self._settings.max_pending_melts)
 
     def _check_unit(self, unit: str) -> None:
@@ -196,15 +211,18 @@ class Bolt11Method:
 
 
 def _amount_msat(request: MeltQuoteBolt11Request, invoice: Bolt11) -> int:
-    """What the destination shall receive (NUT-23 `amountless`)."""
+    """What this mint shall pay: the invoice's amount, the one named for an amountless one, or a part (NUT-15, 23)."""
     options = request.options
-    if options is not None and options.mpp is not None:
-        raise LedgerError(Code.QUOTE_REJECTED, "this mint does not pay parts of invoices (NUT-15)")
-    named = options.amountless.amount_msat if options is not None and options.amountless is not None else None
+    mpp = options.mpp if options is not None else None
+    amountless = options.amountless if options is not None else None
+    if mpp is not None and (amountless is not None or invoice.amount_msat is None):
+        raise LedgerError(Code.QUOTE_REJECTED, "only an invoice that names an amount can be paid in parts (NUT-15)")
     if invoice.amount_msat is None:
-        if named is None:
+        if amountless is None:
             raise LedgerError(Code.AMOUNTLESS_UNSUPPORTED, "the invoice names no amount: options.amountless is missing")
-        return named
-    if named is not None and named != invoice.amount_msat:
+        return amountless.amount_msat
+    if amountless is not None and amountless.amount_msat != invoice.amount_msat:
         raise LedgerError(Code.AMOUNT_MISMATCH, "options.amountless differs from the invoice's amount")
-    return invoice.amount_msat
+    if mpp is not None and mpp.amount > invoice.amount_msat:
+        raise LedgerError(Code.AMOUNT_MISMATCH, "options.mpp is more than the invoice's amount")
+    return mpp.amount if mpp is not None else invoice.amount_msat

@@ -153,6 +153,7 @@ class Verdicts:
             sent = await self._node.pay(
                 melt.request,
                 amount_msat=melt.amount_msat if melt.amountless else None,
+                partial_msat=melt.amount_msat if melt.partial else None,
                 maxfee_msat=to_msat(melt.fee_reserve, melt.unit),
                 label=melt.quote,
                 maxdelay=self._maxdelay,

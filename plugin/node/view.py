@@ -144,9 +144,19 @@ class Node:
         )
 
     async def pay(
-        self, bolt11: str, *, amount_msat: int | None, maxfee_msat: int, label: str, maxdelay: int, retry_for_s: int
+        self,
+        bolt11: str,
+        *,
+        amount_msat: int | None,
+        partial_msat: int | None,
+        maxfee_msat: int,
+        label: str,
+        maxdelay: int,
+        retry_for_s: int,
     ) -> Sent:
         """xpay. Returns at success; stays open while an HTLC is held, for days if need be.
+
+        `amount_msat` is for invoices that name none, `partial_msat` for a part of one whose rest others pay.
 
         RpcError means that xpay has given up, not that nothing was paid: parts may still be in flight.
         """
@@ -159,6 +169,8 @@ class Node:
         }
         if amount_msat is not None:
             params["amount_msat"] = amount_msat
+        if partial_msat is not None:
+            params["partial_msat"] = partial_msat
         sent = await self._rpc.call_long("xpay", **params)
         return Sent(bytes.fromhex(sent["payment_preimage"]), sent["amount_sent_msat"])
 

@@ -68,6 +68,14 @@ CREATE TABLE receipts (                 -- one row for each payment received: cr
     received_at   INTEGER NOT NULL
 ) STRICT;
 
+CREATE TABLE issues (                   -- how much each issue took from each mint quote
+    operation  INTEGER NOT NULL REFERENCES operations (n),
+    mint_quote INTEGER NOT NULL REFERENCES mint_quotes (n),
+    amount     INTEGER NOT NULL CHECK (amount > 0),
+    PRIMARY KEY (operation, mint_quote)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX issues_of_quote ON issues (mint_quote);
+
 CREATE TABLE melt_quotes (
     n               INTEGER PRIMARY KEY,
     id              TEXT    NOT NULL UNIQUE,
@@ -77,7 +85,8 @@ CREATE TABLE melt_quotes (
     payment_hash    BLOB    NOT NULL,
     amount          INTEGER NOT NULL,
     amount_msat     INTEGER NOT NULL,   -- what the destination shall receive
-    amountless      INTEGER NOT NULL CHECK (amountless IN (0, 1)), -- the amount must be told to the node
+    amountless      INTEGER NOT NULL CHECK (amountless IN (0, 1)), -- the invoice names no amount (NUT-23)
+    partial         INTEGER NOT NULL CHECK (partial IN (0, 1)),    -- amount is a part of the invoice's (NUT-15)
     fee_reserve     INTEGER NOT NULL,
     expiry          INTEGER NOT NULL,
     created_at      INTEGER NOT NULL,
@@ -85,6 +94,7 @@ CREATE TABLE melt_quotes (
     moves_index     INTEGER NOT NULL,   -- the node's count of channel moves when the quote was made
     state           TEXT    NOT NULL DEFAULT 'UNPAID' CHECK (state IN ('UNPAID', 'PENDING', 'PAID')),
     attempt         INTEGER NOT NULL DEFAULT 0,  -- counts the times that it went PENDING
+    digest          BLOB,                        -- SHA-256 of the request that began the last attempt (NUT-19)
     error           TEXT,                        -- why the last attempt failed
     -- Of the last attempt:
     input_amount    INTEGER,
@@ -126,8 +136,8 @@ CREATE TABLE promises (                 -- every output signed, or held blank by
     e          BLOB,                    -- NUT-12
     s          BLOB,
     operation  INTEGER REFERENCES operations (n),
-    mint_quote INTEGER REFERENCES mint_quotes (n),
     melt_quote INTEGER REFERENCES melt_quotes (n),
+    CHECK ((operation IS NULL) <> (melt_quote IS NULL)),
     CHECK ((amount IS NULL) = (c_ IS NULL)),
     CHECK (c_ IS NOT NULL OR melt_quote IS NOT NULL)
 ) STRICT;
