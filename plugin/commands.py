@@ -5,9 +5,42 @@ from __future__ import annotations
 from typing import Any
 
 from ledger import audit
+from ledger.keysets import MAX_INPUT_FEE_PPK
 from ledger.operations import melt
+from ledger.units import MSAT_PER_UNIT
 from plugin.mint import Mint
 from plugin.version import VERSION
+
+COMMAND_WAIT_S = 30
+MAX_EXPIRY = 2**40
+
+
+class CommandError(Exception):
+    """A command that can't be carried out; the text says why and what to do."""
+
+
+def rotate(mint: Mint, unit: str, input_fee_ppk: str | int | None, final_expiry: str | int | None) -> dict[str, Any]:
+    """Make a new active keyset for a unit; ecash of the older ones stays good (NUT-02)."""
+    services = mint.services
+    if services is None:
+        raise CommandError(f"the mint is not ready: {mint.failure or 'recovering'}")
+    if unit not in MSAT_PER_UNIT:
+        raise CommandError(f"unit must be one of: {', '.join(MSAT_PER_UNIT)}")
+    fee = _whole("input_fee_ppk", input_fee_ppk, services.settings.input_fee_ppk, MAX_INPUT_FEE_PPK)
+    expiry = _whole("final_expiry", final_expiry, None, MAX_EXPIRY)
+    if expiry is not None and expiry <= services.ledger.now():
+        raise CommandError("final_expiry (unix seconds) must be in the future")
+    keyset = services.ledger.rotate(unit, fee or 0, expiry).result(COMMAND_WAIT_S)
+    return keyset.info().model_dump()
+
+
+def _whole(name: str, value: str | int | None, default: int | None, maximum: int) -> int | None:
+    if value is None:
+        return default
+    text = str(value)
+    if not text.isascii() or not text.isdigit() or int(text) > maximum:
+        raise CommandError(f"{name} must be a whole number from 0 to {maximum}")
+    return int(text)
 
 
 def info(mint: Mint) -> dict[str, Any]:

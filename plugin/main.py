@@ -31,6 +31,7 @@ OLDEST_NODE = (26, 6)
 STOP_WAIT_S = 5.0
 LOOP_WAIT_S = 10.0
 NOT_RUNNING = -1
+INVALID_PARAMS = -32602
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +124,18 @@ def _declare(plugin: Plugin, runner: Runner) -> None:
         if runner.mint is None:
             raise RpcException("the mint is not running", NOT_RUNNING)
         return commands.info(runner.mint)
+
+    @plugin.method("cashu-rotate")
+    def cashu_rotate(plugin: Plugin, unit: str, input_fee_ppk: Any = None, final_expiry: Any = None) -> Any:
+        """Make a new active keyset for {unit}, with {input_fee_ppk} and {final_expiry} (unix seconds) if given.
+
+        Ecash of the older keysets stays good; without {input_fee_ppk} the option cashu-input-fee-ppk counts."""
+        if runner.mint is None:
+            raise RpcException("the mint is not running", NOT_RUNNING)
+        try:
+            return commands.rotate(runner.mint, unit, input_fee_ppk, final_expiry)
+        except commands.CommandError as error:
+            raise RpcException(str(error), INVALID_PARAMS) from error
 
     def hand_over(read: Callable[[dict[str, Any]], NodeEvent], payload: dict[str, Any]) -> None:
         try:

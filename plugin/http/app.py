@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 from collections.abc import Callable
 
 from quart import Quart, Response, request
+from quart_schema import Info, QuartSchema
 from werkzeug.exceptions import HTTPException
 
 from ledger.errors import Code, LedgerError, StorageError
@@ -13,7 +15,19 @@ from plugin.http import info, keys, melt, mint, state, swap, websocket
 from plugin.http.wire import MAX_BODY_BYTES, refusal
 from plugin.node.rpc import NodeUnavailableError, OutcomeUnknownError
 from plugin.services import EXTENSION, Services
+from plugin.version import VERSION
 
+COMPRESS_FROM_BYTES = 1000
+"""Keys and long lists are mostly hex: half the size when compressed."""
+COMPRESS_LEVEL = 5
+CORS_HEADERS = {
+    "access-control-allow-origin": "*",
+    "access-control-allow-methods": "GET, POST, OPTIONS",
+    "access-control-allow-headers": "content-type, prefer, clear-auth, blind-auth",
+    "access-control-expose-headers": "retry-after, etag",
+    "access-control-max-age": "600",
+}
+"""Wallets in browsers need these on every answer, also on refusals."""
 BODY_TIMEOUT_S = 30
 """A request whose body has not arrived by then is refused."""
 
@@ -38,6 +52,15 @@ def create_app(why_not_ready: Callable[[], str | None]) -> Quart:
         response.headers["Retry-After"] = "2"
         return response
 
+    app.after_request(_finish)
+    QuartSchema(
+        app,
+        openapi_path="/openapi.json",
+        swagger_ui_path=None,
+        redoc_ui_path=None,
+        scalar_ui_path=None,
+        info=Info(title="Nutbolt, a Cashu mint", version=VERSION),
+    )
     app.register_error_handler(LedgerError, _refused)
     app.register_error_handler(HTTPException, _malformed)
     for error in (StorageError, NodeUnavailableError, OutcomeUnknownError):
@@ -49,6 +72,18 @@ def create_app(why_not_ready: Callable[[], str | None]) -> Quart:
 def install(app: Quart, services: Services) -> None:
     """The mint is up: handlers may use it."""
     app.extensions[EXTENSION] = services
+
+
+async def _finish(response: Response) -> Response:
+    response.headers.update(CORS_HEADERS)
+    if request.accept_encodings.best_match(["gzip"]) is None or "content-encoding" in response.headers:
+        return response
+    data = await response.get_data(as_text=False)
+    if len(data) >= COMPRESS_FROM_BYTES:
+        response.set_data(gzip.compress(data, COMPRESS_LEVEL))
+        response.headers["content-encoding"] = "gzip"
+        response.vary.add("accept-encoding")
+    return response
 
 
 async def _refused(error: LedgerError) -> Response:

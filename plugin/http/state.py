@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from quart import Blueprint, Response
+from quart_schema import document_request, document_response
 
-from ledger.models import CheckStateRequest, RestoreRequest
+from ledger.models import CheckStateRequest, CheckStateResponse, ErrorResponse, RestoreRequest, RestoreResponse
 from plugin.http.wire import answer, body
 from plugin.services import services
 
@@ -14,12 +15,18 @@ blueprint = Blueprint("state", __name__)
 
 
 @blueprint.post("/v1/checkstate")
+@document_response(CheckStateResponse)
+@document_response(ErrorResponse, 400)
+@document_request(CheckStateRequest)
 async def check_state() -> Response:
     """Are these proofs unspent, pending or spent?"""
     return answer(await asyncio.to_thread(services().ledger.check_state, await body(CheckStateRequest)))
 
 
 @blueprint.post("/v1/restore")
+@document_response(RestoreResponse)
+@document_response(ErrorResponse, 400)
+@document_request(RestoreRequest)
 async def restore() -> Response:
     """Signatures that were given on these outputs before."""
     return answer(await asyncio.to_thread(services().ledger.restore, await body(RestoreRequest)))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from quart import Blueprint, Response
+from quart_schema import document_request, document_response
 
-from ledger.models import SwapRequest
+from ledger.models import ErrorResponse, SignaturesResponse, SwapRequest
 from plugin.http.wire import answer, body
 from plugin.methods.bolt11 import perform
 from plugin.services import services
@@ -13,6 +14,9 @@ blueprint = Blueprint("swap", __name__)
 
 
 @blueprint.post("/v1/swap")
+@document_response(SignaturesResponse)
+@document_response(ErrorResponse, 400)
+@document_request(SwapRequest)
 async def swap() -> Response:
     """Proofs in, signatures out."""
     signatures = await perform(services().ledger.swap, await body(SwapRequest))
