@@ -167,6 +167,5 @@ def _quote_faults(db: apsw.Connection) -> list[str]:
         *("a mint quote's paid or issued amount is not what its rows sum to" for _ in issued),
         *(f"issue no. {n}: its promises are not what it took from its quotes" for (n,) in operations),
         *(f"melt quote no. {n}: its state and its held proofs do not fit" for (n,) in held),
-        *(f"issue no. {n}: its promises are not what it took from its quotes" for (n,) in operations),
         *(f"melt quote no. {n}: it is over, and blank outputs are still held for it" for (n,) in blank),
     ]

@@ -116,9 +116,19 @@ class Ledger:
 
     # --- keysets ------------------------------------------------------------------------------------------------
 
-    def rotate(self, unit: str, input_fee_ppk: int, final_expiry: int | None = None) -> Future[Keyset]:
-        """Make a new active keyset for `unit` (NUT-02)."""
-        return self.submit(lambda tx: keyset.rotate(tx, self._seed, unit, input_fee_ppk, final_expiry, self._install))
+    def rotate(
+        self, unit: str, input_fee_ppk: int, final_expiry: int | None = None, configured_fee_ppk: int | None = None
+    ) -> Future[Keyset]:
+        """Make a new active keyset for `unit` (NUT-02). `configured_fee_ppk`: the operator's option, if it differs."""
+        configured = input_fee_ppk if configured_fee_ppk is None else configured_fee_ppk
+        return self.submit(
+            lambda tx: keyset.rotate(tx, self._seed, unit, input_fee_ppk, final_expiry, configured, self._install)
+        )
+
+    def configured_fee(self, unit: str) -> int | None:
+        """The operator's option when the unit's newest keyset was made; None without a keyset."""
+        with self.read() as db:
+            return keyset.configured_fee(db, unit)
 
     def _install(self, keysets: Keysets) -> None:
         self.keysets = keysets

@@ -30,7 +30,8 @@ def rotate(mint: Mint, unit: str, input_fee_ppk: str | int | None, final_expiry:
     expiry = _whole("final_expiry", final_expiry, None, MAX_EXPIRY)
     if expiry is not None and expiry <= services.ledger.now():
         raise CommandError("final_expiry (unix seconds) must be in the future")
-    keyset = services.ledger.rotate(unit, fee or 0, expiry).result(COMMAND_WAIT_S)
+    configured = services.settings.input_fee_ppk
+    keyset = services.ledger.rotate(unit, fee or 0, expiry, configured).result(COMMAND_WAIT_S)
     return keyset.info().model_dump()
 
 

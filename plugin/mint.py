@@ -167,11 +167,10 @@ class Mint:
         log.info("the mint is ready at %s", self.url)
 
     async def _make_keysets(self, ledger: Ledger) -> None:
-        """Each unit has an active keyset with the fee that the options ask for."""
+        """Each unit has a keyset, and a changed fee option makes new ones; a rotation by command is left alone."""
         fee = self._surroundings.settings.input_fee_ppk
         for unit in self._surroundings.settings.units:
-            active = ledger.keysets.active(unit)
-            if active is None or active.input_fee_ppk != fee:
+            if ledger.keysets.active(unit) is None or ledger.configured_fee(unit) != fee:
                 made = await asyncio.wrap_future(ledger.rotate(unit, fee))
                 log.info("new keyset for %s, input fee %d ppk: %s", unit, fee, made.id)
 

@@ -40,11 +40,13 @@ def rotate(
     unit: str,
     input_fee_ppk: int,
     final_expiry: int | None,
+    configured_fee_ppk: int,
     install: Callable[[Keysets], None],
 ) -> Keyset:
     """Make a new active keyset for `unit`; the ones active till now keep serving as inputs.
 
-    `install` receives the new set of keysets once it is committed.
+    `configured_fee_ppk` is what the operator's option says, from which a single rotation may differ. `install` receives
+    the new set of keysets once it is committed.
     """
     counter = tx.db.execute("SELECT coalesce(max(counter) + 1, 0) FROM keysets WHERE unit = ?", (unit,)).get
     n = tx.db.execute("SELECT coalesce(max(n) + 1, 1) FROM keysets").get
@@ -59,10 +61,16 @@ def rotate(
     )
     tx.db.execute("UPDATE keysets SET active = 0 WHERE unit = ?", (unit,))
     tx.db.execute(
-        "INSERT INTO keysets (n, id, unit, counter, active, input_fee_ppk, final_expiry, created_at)"
-        " VALUES (?, ?, ?, ?, 1, ?, ?, ?)",
-        (n, keyset.id, unit, counter, input_fee_ppk, final_expiry, tx.now),
+        "INSERT INTO keysets (n, id, unit, counter, active, input_fee_ppk, final_expiry, configured_fee_ppk,"
+        " created_at) VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?)",
+        (n, keyset.id, unit, counter, input_fee_ppk, final_expiry, configured_fee_ppk, tx.now),
     )
     keysets = tx.keysets.with_rotation(keyset)
     tx.after_commit.append(lambda: install(keysets))
     return keyset
+
+
+def configured_fee(db: apsw.Connection, unit: str) -> int | None:
+    """What the operator's option said when the unit's newest keyset was made; None if the unit has no keyset."""
+    fee = db.execute("SELECT configured_fee_ppk FROM keysets WHERE unit = ? ORDER BY counter DESC LIMIT 1", (unit,)).get
+    return None if fee is None else int(fee)

@@ -20,6 +20,7 @@ CREATE TABLE keysets (
     active        INTEGER NOT NULL CHECK (active IN (0, 1)),
     input_fee_ppk INTEGER NOT NULL CHECK (input_fee_ppk >= 0),
     final_expiry  INTEGER,
+    configured_fee_ppk INTEGER NOT NULL,         -- what the operator's option said when the keyset was made
     created_at    INTEGER NOT NULL,
     -- The books of the keyset; changed in the transaction that changes the rows they count.
     issued        INTEGER NOT NULL DEFAULT 0 CHECK (issued >= 0),
