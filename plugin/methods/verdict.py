@@ -38,8 +38,8 @@ RECHECK_S = (0.05, 0.2, 1.0, 5.0, 30.0)
 whose reply was lost, and that has no part in flight, is looked at again after these times, up to its deadline."""
 XPAY_INTERNAL = -3
 """xpay's code for errors of lightningd that it doesn't translate; their own code stands in the text."""
-STORAGE_RETRY_S = 5.0
-"""When a verdict could not be written (the disk is full), it is looked for again after this time."""
+RETRY_S = 5.0
+"""When the node could not be asked, or the verdict not be written (the disk is full), we try again after this time."""
 
 log = logging.getLogger(__name__)
 
@@ -185,10 +185,11 @@ class Verdicts:
             try:
                 await self._execute(attempt, await self._judge(attempt))
             except (RpcError, NodeUnavailableError, OutcomeUnknownError) as error:
-                log.info("can't look at a payment now: %s", error)  # the lost connection brings us back here
+                log.info("can't look at a payment now, will try again: %s", error)
+                self._look_later(payment_hash, RETRY_S)
             except StorageError as error:
                 log.error("a payment's outcome could not be written, will try again: %s", error)
-                self._supervisor.background("late look", self._look_later(payment_hash, STORAGE_RETRY_S))
+                self._look_later(payment_hash, RETRY_S)
 
     def _attempt(self, melt: PendingMelt) -> _Attempt:
         attempt = self._attempts.get(melt.payment_hash)
@@ -209,15 +210,18 @@ class Verdicts:
                 log.info("melt failed: %d %s, hash %s: %s", melt.amount, melt.unit, melt.payment_hash.hex(), reason)
             case InFlight(look_again_s):
                 if look_again_s is not None:
-                    self._supervisor.background("late look", self._look_later(melt.payment_hash, look_again_s))
+                    self._look_later(melt.payment_hash, look_again_s)
             case Unknown(why):
                 if not attempt.unknown_because:
                     log.warning("a melt (hash %s) stays pending: %s", melt.payment_hash.hex(), why)
                 attempt.unknown_because = why
 
-    async def _look_later(self, payment_hash: bytes, delay_s: float) -> None:
-        await asyncio.sleep(delay_s)
-        await self.resolve(payment_hash)
+    def _look_later(self, payment_hash: bytes, delay_s: float) -> None:
+        async def look() -> None:
+            await asyncio.sleep(delay_s)
+            await self.resolve(payment_hash)
+
+        self._supervisor.background("late look", look())
 
     async def _judge(self, attempt: _Attempt) -> Verdict:
         melt = attempt.melt
