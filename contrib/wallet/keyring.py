@@ -38,8 +38,12 @@ class Keyring:
             for keyset_id, keyset in self._known.items():
                 if keyset.active != (keyset_id in active):
                     self._store.set_active(keyset_id, keyset_id in active)
-        self._known = self._store.keysets(self._mint)
+        self.reload()
         self._is_fresh = True
+
+    def reload(self) -> None:
+        """Take over what other users of the file have added."""
+        self._known = self._store.keysets(self._mint)
 
     def expire(self) -> None:
         """Have the next `active` ask the mint again, as after an error 12001 … 12003."""
@@ -100,7 +104,7 @@ class Keyring:
                     "run `moved` with its old URL; if not, do not use this one"
                 )
             self._store.add_keyset(self._mint, keyset)
-        self._known = self._store.keysets(self._mint)
+        self.reload()
 
 
 def _is_known_version(keyset_id: str) -> bool:

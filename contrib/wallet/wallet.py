@@ -581,9 +581,11 @@ class Wallet:
 
     def _spendable(self) -> list[WalletProof]:
         """Unspent proofs that the mint has to accept: it may refuse those of expired keysets (NUT-02)."""
-        now = time.time()
+        proofs, now = self.proofs(), time.time()
+        if any(proof.id not in self.keyring.known for proof in proofs):
+            self.keyring.reload()  # another process has brought them
         expired = {k.id for k in self.keyring.known.values() if k.final_expiry and k.final_expiry <= now}
-        return [proof for proof in self.proofs() if proof.id not in expired]
+        return [proof for proof in proofs if proof.id not in expired]
 
     def _max_array_length(self, count: int | None = None) -> int:
         if (len(self.proofs()) if count is None else count) < MANY_PROOFS:
