@@ -138,10 +138,15 @@ def unblind(c_: bytes, blinding_factor: bytes, key: bytes) -> bytes:
 
 
 def verify_schnorr(key: bytes, signature: bytes, message: bytes) -> bool:
-    """BIP-340 over SHA-256 of `message`, with the x coordinate of a compressed key. Never raises for bad input."""
+    """BIP-340 over SHA-256 of `message`, with the x coordinate of a compressed key. Never raises on bad input."""
+    return verify_schnorr_digest(key, signature, hashlib.sha256(message).digest())
+
+
+def verify_schnorr_digest(key: bytes, signature: bytes, digest: bytes) -> bool:
+    """As `verify_schnorr`, for a message that was hashed before: long ones are hashed once for many signatures."""
     if len(key) != POINT_BYTES or len(signature) != SIGNATURE_BYTES:
         return False
     try:
-        return PublicKeyXOnly(key[1:]).verify(signature, hashlib.sha256(message).digest())
+        return PublicKeyXOnly(key[1:]).verify(signature, digest)
     except ValueError:
         return False

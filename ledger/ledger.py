@@ -41,14 +41,16 @@ from ledger.store.transaction import Transaction
 from ledger.store.writer import Operation, T, Writer
 
 PUBKEY_PURPOSE = b"Nutbolt_Pubkey_v1"
+SIGNATURE_HEX_LENGTH = 128
 
 log = logging.getLogger(__name__)
 
 
 def curve_work(request: SwapRequest | MintRequest | MintBatchRequest | MeltRequest) -> int:
-    """About how many signatures a request makes the mint compute or check."""
+    """About how many signatures a request makes the mint compute or check; witnesses may hold many (NUT-11)."""
     inputs = [] if isinstance(request, MintRequest | MintBatchRequest) else request.inputs
-    return len(inputs) + len(request.outputs or [])
+    witnesses = sum(len(proof.witness or "") for proof in inputs) // SIGNATURE_HEX_LENGTH
+    return len(inputs) + len(request.outputs or []) + witnesses
 
 
 class Ledger:

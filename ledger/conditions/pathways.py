@@ -13,26 +13,27 @@ from ledger.errors import Code, LedgerError
 def require_met(condition: Condition, witness_text: str | None, message: bytes, now: int, budget: Budget) -> None:
     """Raises 20008 unless one pathway is met by itself; signatures are not counted across pathways."""
     witness = read(witness_text)
-    if _refund(condition, witness, message, now, budget) or _main(condition, witness, message, budget):
+    digest = hashlib.sha256(message).digest()
+    if _refund(condition, witness, digest, now, budget) or _main(condition, witness, digest, budget):
         return
     _refuse(condition, witness)
 
 
-def _main(condition: Condition, witness: Witness, message: bytes, budget: Budget) -> bool:
+def _main(condition: Condition, witness: Witness, digest: bytes, budget: Budget) -> bool:
     if condition.hashlock is not None:
         if witness.preimage is None or hashlib.sha256(witness.preimage).digest() != condition.hashlock:
             return False
         if not condition.keys:
             return True  # the preimage alone
-    return enough_signers(condition.keys, condition.needed, witness.signatures, message, budget)
+    return enough_signers(condition.keys, condition.needed, witness.signatures, digest, budget)
 
 
-def _refund(condition: Condition, witness: Witness, message: bytes, now: int, budget: Budget) -> bool:
+def _refund(condition: Condition, witness: Witness, digest: bytes, now: int, budget: Budget) -> bool:
     if condition.locktime is None or now <= condition.locktime:
         return False
     if condition.refund_keys is None:
         return True  # anyone, without a witness
-    return enough_signers(condition.refund_keys, condition.refund_needed, witness.signatures, message, budget)
+    return enough_signers(condition.refund_keys, condition.refund_needed, witness.signatures, digest, budget)
 
 
 def _refuse(condition: Condition, witness: Witness) -> NoReturn:

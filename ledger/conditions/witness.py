@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ledger import curve
 from ledger.errors import Code, LedgerError
 
-MAX_VERIFICATIONS = 20_000
+MAX_VERIFICATIONS = 5_000
 """Signature checks in one request: about a second of work. Only requests made to be slow come near it."""
 
 _PREIMAGE = re.compile(r"[0-9a-fA-F]{64}")
@@ -68,12 +68,12 @@ def _signature(item: object) -> bytes | None:
 
 
 def enough_signers(
-    keys: Sequence[bytes], needed: int, signatures: Sequence[bytes], message: bytes, budget: Budget
+    keys: Sequence[bytes], needed: int, signatures: Sequence[bytes], digest: bytes, budget: Budget
 ) -> bool:
     """Whether `needed` distinct keys have signed. Counts keys, not signatures; further signatures do no harm."""
     waiting = list(keys)
     for signature in dict.fromkeys(signatures):
-        signer = _signer(waiting, signature, message, budget)
+        signer = _signer(waiting, signature, digest, budget)
         if signer is not None:
             waiting.remove(signer)
         if len(keys) - len(waiting) >= needed:
@@ -81,9 +81,9 @@ def enough_signers(
     return False
 
 
-def _signer(keys: Sequence[bytes], signature: bytes, message: bytes, budget: Budget) -> bytes | None:
+def _signer(keys: Sequence[bytes], signature: bytes, digest: bytes, budget: Budget) -> bytes | None:
     for key in keys:
         budget.take()
-        if curve.verify_schnorr(key, signature, message):
+        if curve.verify_schnorr_digest(key, signature, digest):
             return key
     return None

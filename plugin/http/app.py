@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException
 from ledger.errors import Code, LedgerError, StorageError
 from plugin.http import info, keys, melt, mint, state, swap, websocket
 from plugin.http.wire import MAX_BODY_BYTES, refusal
-from plugin.node.rpc import NodeUnavailableError, OutcomeUnknownError
+from plugin.node.rpc import NodeUnavailableError, OutcomeUnknownError, RpcError
 from plugin.services import EXTENSION, Services
 from plugin.version import VERSION
 
@@ -63,7 +63,7 @@ def create_app(why_not_ready: Callable[[], str | None]) -> Quart:
     )
     app.register_error_handler(LedgerError, _refused)
     app.register_error_handler(HTTPException, _malformed)
-    for error in (StorageError, NodeUnavailableError, OutcomeUnknownError):
+    for error in (StorageError, NodeUnavailableError, OutcomeUnknownError, RpcError):
         app.register_error_handler(error, _unavailable)
     app.register_error_handler(Exception, _bug)
     return app

@@ -225,7 +225,8 @@ class Verdicts:
 
     async def _judge(self, attempt: _Attempt) -> Verdict:
         melt = attempt.melt
-        rows = [row for row in await self._node.send_rows(melt.payment_hash) if row.label == melt.quote]
+        everybodys = await self._node.send_rows(melt.payment_hash)
+        rows = [row for row in everybodys if row.label == melt.quote]
         if (claim := _claimed(melt, rows) or attempt.claim) is not None:
             return Paid(Payment(claim.preimage, _sent_msat(melt, claim)))
         if attempt.running:
@@ -237,8 +238,12 @@ class Verdicts:
             return InFlight()
         if attempt.error is None and (wait_s := await self._may_be_routing_for(attempt, bool(rows))) is not None:
             return InFlight(wait_s)
-        if not rows and (attempt.rows_seen or attempt.error is None):
-            return await self._judge_without_rows(attempt)
+        if attempt.error is None or (attempt.rows_seen and not rows):
+            others = {row.group for row in everybodys if row.label != melt.quote}
+            if debited := await self._node.debited_msat(melt.payment_hash, melt.mark.moves_index, others):
+                return Paid(Payment(None, debited))
+            if not any(row.created_at >= melt.begun_at for row in rows) and await self._were_rows_deleted(attempt):
+                return Unknown("the node's payment rows were deleted (autoclean?), and its accounts show no payment")
         return Failed(_reason(attempt.error, bool(in_flight)))
 
     async def _are_ghosts(self, melt: PendingMelt, rows: list[SendRow]) -> bool:
@@ -268,15 +273,10 @@ class Verdicts:
         attempt.rechecks += 1
         return min(RECHECK_S[step], remaining_s)
 
-    async def _judge_without_rows(self, attempt: _Attempt) -> Verdict:
-        """No row of ours: never sent, or deleted since. The node's accounts tell, which nothing deletes."""
-        melt = attempt.melt
-        if debited := await self._node.debited_msat(melt.payment_hash, melt.mark.moves_index):
-            return Paid(Payment(None, debited))
+    async def _were_rows_deleted(self, attempt: _Attempt) -> bool:
+        """Whether rows of this attempt may have been there. (Rows of an earlier one may be there still.)"""
         deleted, _ = await self._node.counters()
-        if attempt.rows_seen or deleted != melt.mark.deleted_index:
-            return Unknown("the node's payment rows were deleted (autoclean?), and its accounts show no payment")
-        return Failed(_reason(attempt.error, ghost=False))
+        return attempt.rows_seen or deleted != attempt.melt.mark.deleted_index
 
 
 def _claim_of(melt: PendingMelt, sent: Sent) -> Claim | None:

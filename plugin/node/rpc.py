@@ -72,6 +72,8 @@ class Connection:
             raise OutcomeUnknownError(f"{method}: connection to lightningd lost: {error}") from error
         finally:
             self._waiting.pop(call_id, None)
+            if future.done() and not future.cancelled():
+                future.exception()  # the loss of the connection may have been told to it and to `drain`: once is enough
         if "error" in reply:
             raise RpcError(method, reply["error"].get("code", 0), reply["error"].get("message", ""))
         return reply["result"]

@@ -59,10 +59,12 @@ class PaidInvoice:
 
 @dataclass(frozen=True, slots=True)
 class SendRow:
-    """One part (HTLC attempt) of an outgoing payment, from `listsendpays`. `status`: pending, complete or failed."""
+    """One part (HTLC attempt) of an outgoing payment, from `listsendpays`. `status`: pending, complete or failed;
+    `group` is the same for all parts of one xpay."""
 
     status: str
     label: str | None
+    group: int
     amount_msat: int
     sent_msat: int
     preimage: bytes | None
@@ -181,6 +183,7 @@ class Node:
             SendRow(
                 row["status"],
                 row.get("label"),
+                row["groupid"],
                 row.get("amount_msat", 0),
                 row["amount_sent_msat"],
                 bytes.fromhex(row["payment_preimage"]) if "payment_preimage" in row else None,
@@ -213,11 +216,14 @@ class Node:
         moves = await self._rpc.call("wait", subsystem="channelmoves", indexname="created", nextvalue=0)
         return deleted["deleted"], moves["created"]
 
-    async def debited_msat(self, payment_hash: bytes, after_move: int) -> int:
-        """What left the node's channels for a payment hash, by the account moves after no. `after_move`."""
+    async def debited_msat(self, payment_hash: bytes, after_move: int, except_groups: set[int]) -> int:
+        """What left the node's channels for a payment hash, by the account moves after no. `after_move`; what belongs
+        to an xpay of `except_groups` doesn't count."""
         moves = (await self._rpc.call("listchannelmoves", index="created", start=after_move + 1))["channelmoves"]
         return sum(
             move["debit_msat"]
             for move in moves
-            if move.get("payment_hash") == payment_hash.hex() and move["primary_tag"] == "invoice"
+            if move.get("payment_hash") == payment_hash.hex()
+            and move["primary_tag"] == "invoice"
+            and move.get("group_id") not in except_groups
         )
