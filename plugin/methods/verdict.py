@@ -236,13 +236,14 @@ class Verdicts:
         if in_flight and not await self._are_ghosts(melt, in_flight):
             attempt.rows_seen = True
             return InFlight()
-        if attempt.error is None and (wait_s := await self._may_be_routing_for(attempt, bool(rows))) is not None:
+        sent_parts = any(row.created_at >= melt.begun_at for row in rows)  # other rows are of earlier attempts
+        if attempt.error is None and (wait_s := await self._may_be_routing_for(attempt, sent_parts)) is not None:
             return InFlight(wait_s)
         if attempt.error is None or (attempt.rows_seen and not rows):
             others = {row.group for row in everybodys if row.label != melt.quote}
             if debited := await self._node.debited_msat(melt.payment_hash, melt.mark.moves_index, others):
                 return Paid(Payment(None, debited))
-            if not any(row.created_at >= melt.begun_at for row in rows) and await self._were_rows_deleted(attempt):
+            if not sent_parts and await self._were_rows_deleted(attempt):
                 return Unknown("the node's payment rows were deleted (autoclean?), and its accounts show no payment")
         return Failed(_reason(attempt.error, bool(in_flight)))
 
