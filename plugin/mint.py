@@ -18,7 +18,7 @@ from ledger.store.database import Database
 from plugin.http import app as http_app
 from plugin.http import server
 from plugin.http.subscriptions import Hub
-from plugin.methods.bolt11 import Bolt11Method
+from plugin.methods.bolt11 import METHOD, Bolt11Method
 from plugin.methods.outcomes import Outcomes
 from plugin.methods.receipts import Receipts
 from plugin.methods.verdict import Verdicts
@@ -154,13 +154,13 @@ class Mint:
         verdicts = Verdicts(
             ledger, self._node, self._supervisor, maxdelay=settings.maxdelay, retry_for_s=settings.retry_for_s
         )
-        receipts = Receipts(ledger, self._node)
+        receipts = Receipts(ledger, self._node, METHOD)
         await self._patiently(receipts.catch_up)
         verdicts.start(run)
         self._supervisor.forever("receipts", receipts.run())
         self._supervisor.forever("node events", self.events.consume(_dispatcher(verdicts, receipts)))
         self._supervisor.forever("ledger record", self._keep_record(ledger))
-        method = Bolt11Method(settings, ledger, self._node, info, verdicts, outcomes, self._supervisor)
+        method = Bolt11Method(settings, ledger, self._node, info, receipts, verdicts, outcomes, self._supervisor)
         self.services = Services(settings, ledger, method, verdicts, hub)
         http_app.install(self._app, self.services)
         self._why_not_ready = None

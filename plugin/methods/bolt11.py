@@ -27,6 +27,7 @@ from ledger.operations.melt import Begun, NewMeltQuote, NodeMark
 from ledger.operations.mint import NewMintQuote, check_pubkey
 from ledger.units import fee_reserve_msat, from_msat_up, to_msat
 from plugin.methods.outcomes import Outcomes
+from plugin.methods.receipts import Receipts
 from plugin.methods.verdict import Verdicts
 from plugin.node.rpc import RpcError
 from plugin.node.view import Bolt11, InvoiceInvalidError, Node, NodeInfo
@@ -76,6 +77,7 @@ class Bolt11Method:
         ledger: Ledger,
         node: Node,
         info: NodeInfo,
+        receipts: Receipts,
         verdicts: Verdicts,
         outcomes: Outcomes,
         supervisor: Supervisor,
@@ -84,6 +86,7 @@ class Bolt11Method:
         self._ledger = ledger
         self._node = node
         self._info = info
+        self._receipts = receipts
         self._verdicts = verdicts
         self._outcomes = outcomes
         self._supervisor = supervisor
@@ -99,22 +102,23 @@ class Bolt11Method:
         self._mint_limits.check(amount_msat, request.unit)
         check_pubkey(request.pubkey)
         quote_id = new_quote_id()
-        try:
-            invoice = await self._node.create_invoice(
-                quote_id, amount_msat, request.description or "", INVOICE_EXPIRY_S
+        with self._receipts.making(quote_id):
+            try:
+                invoice = await self._node.create_invoice(
+                    quote_id, amount_msat, request.description or "", INVOICE_EXPIRY_S
+                )
+            except RpcError as error:
+                raise LedgerError(Code.QUOTE_REJECTED, f"the node makes no invoice: {error.message}") from error
+            quote = NewMintQuote(
+                id=quote_id,
+                method=METHOD,
+                unit=request.unit,
+                request=invoice.bolt11,
+                amount=request.amount,
+                expiry=invoice.expires_at,
+                pubkey=request.pubkey,
             )
-        except RpcError as error:
-            raise LedgerError(Code.QUOTE_REJECTED, f"the node makes no invoice: {error.message}") from error
-        quote = NewMintQuote(
-            id=quote_id,
-            method=METHOD,
-            unit=request.unit,
-            request=invoice.bolt11,
-            amount=request.amount,
-            expiry=invoice.expires_at,
-            pubkey=request.pubkey,
-        )
-        return await asyncio.wrap_future(self._ledger.create_mint_quote(quote))
+            return await asyncio.wrap_future(self._ledger.create_mint_quote(quote))
 
     async def issue(self, request: MintRequest) -> SignaturesResponse:
         """Sign outputs for a paid quote (NUT-04)."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ledger.errors import StorageError
 from ledger.ledger import Ledger
 from ledger.models import MintQuote
 from ledger.operations import mint
 from ledger.store.transaction import Transaction
-from plugin.methods import bolt11
 from plugin.node.rpc import NodeUnavailableError, OutcomeUnknownError, RpcError
 from plugin.node.view import Node, PaidInvoice
 
@@ -27,12 +28,24 @@ log = logging.getLogger(__name__)
 class Receipts:
     """Credits the node's paid invoices."""
 
-    def __init__(self, ledger: Ledger, node: Node) -> None:
+    def __init__(self, ledger: Ledger, node: Node, method: str) -> None:
         self._ledger = ledger
+        self._method = method
         self._node = node
         self._hint = asyncio.Event()
+        self._making: dict[str, asyncio.Event] = {}
         with ledger.read() as db:
             self._index = mint.pay_index(db)
+
+    @contextmanager
+    def making(self, label: str) -> Iterator[None]:
+        """While a quote is being made: its invoice exists already, but the quote can't be credited yet."""
+        made = self._making[label] = asyncio.Event()
+        try:
+            yield
+        finally:
+            del self._making[label]
+            made.set()
 
     def hint(self) -> None:
         """Some invoice of the node was paid."""
@@ -62,14 +75,16 @@ class Receipts:
             await asyncio.wrap_future(self._ledger.submit(lambda tx: mint.advance_pay_index(tx, index)))
 
     async def _credit(self, paid: PaidInvoice) -> MintQuote | None:
+        if (made := self._making.get(paid.label)) is not None:
+            await made.wait()
         with self._ledger.read() as db:
-            if not mint.exists(db, bolt11.METHOD, paid.label):
+            if not mint.exists(db, self._method, paid.label):
                 return None
 
         def credit(tx: Transaction) -> MintQuote | None:
             mint.advance_pay_index(tx, paid.pay_index)
             receipt = mint.Receipt(paid.payment_hash, paid.received_msat)
-            return mint.credit(tx, bolt11.METHOD, paid.label, receipt)
+            return mint.credit(tx, self._method, paid.label, receipt)
 
         quote = await asyncio.wrap_future(self._ledger.submit(credit))
         log.info("mint quote paid: %d msat, hash %s", paid.received_msat, paid.payment_hash.hex())

@@ -236,6 +236,8 @@ class Verdicts:
         if in_flight and not await self._are_ghosts(melt, in_flight):
             attempt.rows_seen = True
             return InFlight()
+        if in_flight and await self._node.send_rows(melt.payment_hash) != everybodys:
+            return await self._judge(attempt)  # no ghost: its HTLC was resolved after we read the rows
         sent_parts = any(row.created_at >= melt.begun_at for row in rows)  # other rows are of earlier attempts
         if attempt.error is None and (wait_s := await self._may_be_routing_for(attempt, sent_parts)) is not None:
             return InFlight(wait_s)
