@@ -237,9 +237,11 @@ class Ledger:
 
     # --- the node -------------------------------------------------------------------------------------------------
 
-    def note_start(self, node_started: bool) -> Future[node.NodeRun]:
-        """The plugin has started: with the node, or into one that was running."""
-        return self.submit(lambda tx: node.note_start(tx, node_started))
+    def note_start(
+        self, node_started: bool, process: str | None = None, process_started_at: int = 0
+    ) -> Future[node.NodeRun]:
+        """The plugin has started: with the node, or into one that was running (see `node.note_start`)."""
+        return self.submit(lambda tx: node.note_start(tx, node_started, process, process_started_at))
 
 
 def _done(result: T) -> Future[T]:

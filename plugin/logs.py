@@ -21,6 +21,8 @@ class LightningdHandler(logging.Handler):
         """Never raises: a log line must not break what it tells about."""
         try:
             self._send(self.format(record)[:MAX_LINE], _level(record.levelno))
+        except (OSError, ValueError):
+            return  # the pipe is closed: the node is gone, and we are about to be
         except Exception:
             self.handleError(record)
 

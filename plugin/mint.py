@@ -8,12 +8,13 @@ import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ledger.errors import StartError
 from ledger.events import Event
 from ledger.identity import Record
 from ledger.ledger import Ledger, open_ledger
+from ledger.operations.node import NodeRun
 from ledger.store.database import Database
 from plugin.http import app as http_app
 from plugin.http import server
@@ -22,6 +23,7 @@ from plugin.methods.bolt11 import METHOD, Bolt11Method
 from plugin.methods.outcomes import Outcomes
 from plugin.methods.receipts import Receipts
 from plugin.methods.verdict import Verdicts
+from plugin.node import process
 from plugin.node.events import EventQueue, EventsLost, InvoicePaid, NodeEvent, PartFailed, PartSucceeded
 from plugin.node.rpc import NodeRpc, NodeUnavailableError, OutcomeUnknownError, RpcError
 from plugin.node.view import Node
@@ -63,6 +65,7 @@ class Mint:
         self._stop = asyncio.Event()
         self._ledger_changed = asyncio.Event()
         self._ledger: Ledger | None = None
+        self._outcomes = Outcomes(self._loop)
         self._why_not_ready: str | None = "the mint is starting"
         self.failure: str | None = None
         """Why the mint refuses to start, for the operator."""
@@ -88,6 +91,8 @@ class Mint:
         self._supervisor.background("start", self._start())
         await self._stop.wait()
         self._why_not_ready = "the mint is stopping"
+        self._loop.set_exception_handler(_log_quietly)  # clients that are cut off now are no news
+        self._outcomes.give_up()
         await asyncio.wait([serving], timeout=2 * server.SHUTDOWN_GRACE_S)
         await self._supervisor.stop()
         await self._rpc.close()
@@ -143,10 +148,9 @@ class Mint:
 
     async def _join(self, ledger: Ledger) -> None:
         settings = self._surroundings.settings
-        run = await asyncio.wrap_future(ledger.note_start(self._surroundings.node_started))
+        run = await self._note_start(ledger)
         await self._make_keysets(ledger)
-        outcomes = Outcomes(self._loop)
-        ledger.subscribe(outcomes.on_event)
+        ledger.subscribe(self._outcomes.on_event)
         ledger.subscribe(self._note_change)
         hub = Hub(ledger, self._loop)
         ledger.subscribe(hub.on_event)
@@ -160,11 +164,16 @@ class Mint:
         self._supervisor.forever("receipts", receipts.run())
         self._supervisor.forever("node events", self.events.consume(_dispatcher(verdicts, receipts)))
         self._supervisor.forever("ledger record", self._keep_record(ledger))
-        method = Bolt11Method(settings, ledger, self._node, info, receipts, verdicts, outcomes, self._supervisor)
+        method = Bolt11Method(settings, ledger, self._node, info, receipts, verdicts, self._outcomes, self._supervisor)
         self.services = Services(settings, ledger, method, verdicts, hub)
         http_app.install(self._app, self.services)
         self._why_not_ready = None
         log.info("the mint is ready at %s", self.url)
+
+    async def _note_start(self, ledger: Ledger) -> NodeRun:
+        found = await asyncio.to_thread(process.find, self._rpc.path)
+        identity, started_at = (found.identity, found.started_at) if found is not None else (None, 0)
+        return await asyncio.wrap_future(ledger.note_start(self._surroundings.node_started, identity, started_at))
 
     async def _make_keysets(self, ledger: Ledger) -> None:
         """Each unit has a keyset, and a changed fee option makes new ones; a rotation by command is left alone."""
@@ -187,6 +196,10 @@ class Mint:
             await asyncio.sleep(RECORD_EVERY_S)
             await self._ledger_changed.wait()
             self._ledger_changed.clear()
+
+
+def _log_quietly(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    log.debug("while stopping: %s", context.get("message"))
 
 
 def _dispatcher(verdicts: Verdicts, receipts: Receipts) -> Callable[[NodeEvent], None]:

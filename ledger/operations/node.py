@@ -12,17 +12,24 @@ from ledger.store.transaction import Transaction
 
 @dataclass(frozen=True, slots=True)
 class NodeRun:
-    """One run of the node, as far as it was seen. `started_at` (unix seconds) is not later than its true start."""
+    """One run of the node. Payments recorded before `started_at` (unix seconds) are of an earlier run."""
 
     number: int
     started_at: int
 
 
-def note_start(tx: Transaction, node_started: bool) -> NodeRun:
-    """Count a start of the node. If only the plugin was started, the node's last known start stays: it may have
-    been restarted since without us, but never have started earlier."""
+def note_start(tx: Transaction, node_started: bool, process: str | None, process_started_at: int) -> NodeRun:
+    """Count a start of the node.
+
+    It was restarted if it started us (`node_started`), or if it is another process than the one that we last saw;
+    `process` is None where that can't be told. Otherwise only the plugin was started, and the node's run goes on.
+    """
+    seen = tx.db.execute("SELECT node_process FROM ledger").get
     if node_started:
         tx.db.execute("UPDATE ledger SET node_run = node_run + 1, node_started_at = ?", (tx.now,))
+    elif process is not None and seen is not None and process != seen:
+        tx.db.execute("UPDATE ledger SET node_run = node_run + 1, node_started_at = ?", (process_started_at,))
+    tx.db.execute("UPDATE ledger SET node_process = ?", (process,))
     return get(tx.db)
 
 

@@ -92,6 +92,8 @@ async def _refused(error: LedgerError) -> Response:
 
 async def _malformed(error: HTTPException) -> Response:
     """Unknown paths, wrong methods, bodies too large or too slow: wallets understand 400 (NUT-00)."""
+    if request.method == "OPTIONS":
+        return Response(status=204)  # a browser asks first, also for a path where the answer will be a refusal
     status = 404 if error.code == 404 and not request.path.startswith("/v1/") else 400
     detail = {
         404: f"there is no {request.method} {request.path[:200]}",

@@ -39,13 +39,15 @@ class Kind(StrEnum):
 
 @dataclass(eq=False, slots=True)
 class Subscription:
-    """One `subId` of one connection. `waiting` collects events until the snapshot has been sent."""
+    """One `subId` of one connection. `waiting` collects events until the snapshot has been sent; `seen` is the commit
+    that the snapshot shows: an event of an earlier one may still be on its way then, and is old news."""
 
     sub_id: str
     kind: Kind
     filters: tuple[str, ...]
     connection: Connection
     waiting: list[tuple[int, str]] | None = field(default_factory=list)
+    seen: int = 0
 
 
 class Connection:
@@ -107,10 +109,10 @@ class Hub:
 
     def _tell(self, kind: Kind, key: str, payload: str, commit: int) -> None:
         for subscription in self._listeners.get((kind, key), ()):
-            if subscription.waiting is None:
-                subscription.connection.send(notification(subscription.sub_id, payload))
-            else:
+            if subscription.waiting is not None:
                 subscription.waiting.append((commit, payload))
+            elif commit > subscription.seen:
+                subscription.connection.send(notification(subscription.sub_id, payload))
 
     # --- connections ----------------------------------------------------------------------------------------------
 
@@ -137,7 +139,7 @@ class Hub:
         for key in subscription.filters:
             self._listeners.setdefault((subscription.kind, key), set()).add(subscription)
         try:
-            seen, snapshot = await asyncio.to_thread(self._snapshot, subscription)
+            subscription.seen, snapshot = await asyncio.to_thread(self._snapshot, subscription)
         except BaseException:
             self.unsubscribe(subscription)
             raise
@@ -146,7 +148,7 @@ class Hub:
             connection.send(notification(subscription.sub_id, payload))
         waiting, subscription.waiting = subscription.waiting or [], None
         for commit, payload in waiting:
-            if commit > seen:
+            if commit > subscription.seen:
                 connection.send(notification(subscription.sub_id, payload))
 
     def _snapshot(self, subscription: Subscription) -> tuple[int, list[str]]:

@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError
 from quart import Blueprint, Websocket, websocket
 
 from ledger.errors import LedgerError
@@ -42,6 +42,8 @@ Text = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=MA
 CallId = (
     Annotated[int, Field(strict=True)] | Annotated[str, StringConstraints(strict=True, max_length=MAX_SUB_ID_LENGTH)]
 )
+
+_CALL_ID: TypeAdapter[int | str] = TypeAdapter(CallId)
 
 
 class Call(BaseModel):
@@ -118,12 +120,20 @@ async def _handle(hub: Hub, connection: Connection, frame: str | bytes) -> None:
             raw = json.loads(frame)
         except (ValueError, RecursionError):
             raise CallError(PARSE_ERROR, "the message is not JSON") from None
+        call_id = _id_of(raw)
         call = _read(Call, raw, INVALID_REQUEST)
-        call_id = call.id
         await _execute(hub, connection, call)
     except CallError as error:
         answer = {"jsonrpc": "2.0", "error": {"code": error.code, "message": str(error)}, "id": call_id}
         connection.send(json.dumps(answer))
+
+
+def _id_of(raw: object) -> int | str | None:
+    """The id of a call that may be malformed otherwise: without it a wallet waits for its answer for ever."""
+    try:
+        return _CALL_ID.validate_python(raw.get("id") if isinstance(raw, dict) else None)
+    except ValidationError:
+        return None
 
 
 async def _execute(hub: Hub, connection: Connection, call: Call) -> None:

@@ -185,7 +185,7 @@ class Bolt11Method:
         wait_s = self._settings.async_grace_ms / 1000 if prefer_async else float(self._settings.sync_wait_s)
         if wait_s > 0:
             await asyncio.wait([outcome], timeout=wait_s)
-        if not outcome.done():
+        if not outcome.done() or outcome.cancelled():
             outcome.cancel()
             return pending
         quote = outcome.result()

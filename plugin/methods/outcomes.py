@@ -32,6 +32,12 @@ class Outcomes:
         future.add_done_callback(lambda done: self._forget(quote_id, done))
         return future
 
+    def give_up(self) -> None:
+        """The mint is stopping: nobody waits any longer."""
+        for futures in list(self._waiting.values()):
+            for future in list(futures):
+                future.cancel()
+
     def _forget(self, quote_id: str, future: asyncio.Future[MeltQuote]) -> None:
         others = [f for f in self._waiting.pop(quote_id, []) if f is not future]
         if others:

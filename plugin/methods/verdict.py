@@ -224,8 +224,20 @@ class Verdicts:
         self._supervisor.background("late look", look())
 
     async def _judge(self, attempt: _Attempt) -> Verdict:
+        """A failure counts only if the rows are still the same after everything else was asked: meanwhile a part may
+        have been claimed (then its HTLC is gone, too), or sent."""
+        payment_hash = attempt.melt.payment_hash
+        rows = await self._node.send_rows(payment_hash)
+        while True:
+            verdict = await self._judge_rows(attempt, rows)
+            if not isinstance(verdict, Failed):
+                return verdict
+            seen, rows = rows, await self._node.send_rows(payment_hash)
+            if rows == seen:
+                return verdict
+
+    async def _judge_rows(self, attempt: _Attempt, everybodys: list[SendRow]) -> Verdict:
         melt = attempt.melt
-        everybodys = await self._node.send_rows(melt.payment_hash)
         rows = [row for row in everybodys if row.label == melt.quote]
         if (claim := _claimed(melt, rows) or attempt.claim) is not None:
             return Paid(Payment(claim.preimage, _sent_msat(melt, claim)))
@@ -236,8 +248,6 @@ class Verdicts:
         if in_flight and not await self._are_ghosts(melt, in_flight):
             attempt.rows_seen = True
             return InFlight()
-        if in_flight and await self._node.send_rows(melt.payment_hash) != everybodys:
-            return await self._judge(attempt)  # no ghost: its HTLC was resolved after we read the rows
         sent_parts = any(row.created_at >= melt.begun_at for row in rows)  # other rows are of earlier attempts
         if attempt.error is None and (wait_s := await self._may_be_routing_for(attempt, sent_parts)) is not None:
             return InFlight(wait_s)
@@ -245,8 +255,10 @@ class Verdicts:
             others = {row.group for row in everybodys if row.label != melt.quote}
             if debited := await self._node.debited_msat(melt.payment_hash, melt.mark.moves_index, others):
                 return Paid(Payment(None, debited))
-            if not sent_parts and await self._were_rows_deleted(attempt):
-                return Unknown("the node's payment rows were deleted (autoclean?), and its accounts show no payment")
+            if not sent_parts and (await self._were_rows_deleted(attempt) or await self._is_own_paid(melt)):
+                return Unknown(
+                    "the node's rows of this payment may have been deleted (autoclean?), and nothing else tells"
+                )
         return Failed(_reason(attempt.error, bool(in_flight)))
 
     async def _are_ghosts(self, melt: PendingMelt, rows: list[SendRow]) -> bool:
@@ -275,6 +287,10 @@ class Verdicts:
         step = min(attempt.rechecks, len(RECHECK_S) - 1)
         attempt.rechecks += 1
         return min(RECHECK_S[step], remaining_s)
+
+    async def _is_own_paid(self, melt: PendingMelt) -> bool:
+        """Payments to oneself leave no trace in the accounts: if an own invoice was paid, it may have been by us."""
+        return await self._node.has_paid_invoice(melt.payment_hash)
 
     async def _were_rows_deleted(self, attempt: _Attempt) -> bool:
         """Whether rows of this attempt may have been there. (Rows of an earlier one may be there still.)"""

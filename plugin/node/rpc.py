@@ -126,9 +126,9 @@ class NodeRpc:
 
     def __init__(self, socket: Path, on_lost: Callable[[], None]) -> None:
         # Too long an address works relative to the working directory, which lightningd sets to where its socket is.
-        path = str(socket) if len(str(socket)) <= MAX_SOCKET_PATH else socket.name
-        self._short = Connection(path, on_lost)
-        self._long = Connection(path, on_lost)
+        self.path = str(socket) if len(str(socket)) <= MAX_SOCKET_PATH else socket.name
+        self._short = Connection(self.path, on_lost)
+        self._long = Connection(self.path, on_lost)
         self._slots = asyncio.Semaphore(MAX_CALLS)
 
     async def call(self, method: str, **params: Any) -> Any:

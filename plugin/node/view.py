@@ -210,6 +210,11 @@ class Node:
         channels = (await self._rpc.call("listpeerchannels"))["channels"]
         return any(htlc["payment_hash"] == wanted for channel in channels for htlc in channel.get("htlcs", []))
 
+    async def has_paid_invoice(self, payment_hash: bytes) -> bool:
+        """Whether an invoice of this node's own has this hash and was paid, by whomever."""
+        invoices = (await self._rpc.call("listinvoices", payment_hash=payment_hash.hex()))["invoices"]
+        return any(invoice["status"] == "paid" for invoice in invoices)
+
     async def counters(self) -> tuple[int, int]:
         """How many payment rows the node has deleted, and how many channel moves it has recorded, ever."""
         deleted = await self._rpc.call("wait", subsystem="sendpays", indexname="deleted", nextvalue=0)

@@ -9,7 +9,8 @@ CREATE TABLE ledger (                   -- what the ledger knows about itself: o
     commits         INTEGER NOT NULL DEFAULT 0,  -- grows with every group commit (tripwire)
     pay_index       INTEGER NOT NULL DEFAULT 0,  -- the node's last invoice payment that was credited or passed by
     node_run        INTEGER NOT NULL DEFAULT 0,  -- counts the node's starts, as far as they were seen
-    node_started_at INTEGER NOT NULL DEFAULT 0   -- not later than the node's last start
+    node_started_at INTEGER NOT NULL DEFAULT 0,  -- no row of the node that is older came after its last start
+    node_process    TEXT                         -- tells the node's process from others, if the system could say
 ) STRICT;
 
 CREATE TABLE keysets (
