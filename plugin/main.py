@@ -186,5 +186,5 @@ def _bind(settings: Settings) -> socket.socket:
     host, port = settings.listen
     try:
         return server.bind(host, port)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: from a host name that can't be one
         raise RefusalError(f"cashu-listen={host}:{port}: cannot listen there: {error}") from error

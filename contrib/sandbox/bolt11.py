@@ -219,7 +219,7 @@ def _read_fields(groups: list[int]) -> _Fields:
     return fields
 
 
-def _read_field(fields: _Fields, tag: str, value: list[int], *, repeated: bool) -> bool:  # noqa: PLR0911, PLR0912
+def _read_field(fields: _Fields, tag: str, value: list[int], *, repeated: bool) -> bool:  # noqa: PLR0912
     """Take over one tagged field; False when it is unknown, repeated, or of the wrong length."""
     if tag == "r":
         fields.routes.append(_read_hops(_groups_to_bytes(value)))

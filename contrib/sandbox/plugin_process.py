@@ -239,7 +239,7 @@ class PluginProcess:
                     self.kill(complaint)
                     return
 
-    def _take(self, message: dict[str, Any]) -> str | None:  # noqa: PLR0911 - one case, one return
+    def _take(self, message: dict[str, Any]) -> str | None:
         """Handle one message; returns why the plugin must die for it, or None."""
         if "jsonrpc" not in message:
             return f"JSON-RPC message does not contain \"jsonrpc\" field: '{message}'"

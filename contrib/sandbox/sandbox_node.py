@@ -171,7 +171,7 @@ class SandboxNode:
     @property
     def options(self) -> dict[str, Any]:
         """The plugin's options; changes count from its next start."""
-        return self._options
+        return self._options if self._node is None else self._node.options
 
     @property
     def plugin_disabled(self) -> str | None:

@@ -15,7 +15,7 @@ from typing import IO
 
 import apsw
 
-from ledger.errors import StartError
+from ledger.errors import StartError, StorageError
 
 BUSY_TIMEOUT_MS = 10_000
 READERS = 4
@@ -31,7 +31,7 @@ class Database:
         try:
             self.writer = _connect(path)
             migrate(self.writer)
-            self._readers: queue.LifoQueue[apsw.Connection] = queue.LifoQueue()
+            self._readers: queue.LifoQueue[apsw.Connection | None] = queue.LifoQueue()  # None: closed
             for _ in range(READERS):
                 reader = _connect(path)
                 reader.pragma("query_only", True)
@@ -41,8 +41,11 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[apsw.Connection]:
-        """A connection on one consistent snapshot of the committed ledger."""
+        """A connection on one consistent snapshot of the committed ledger. Raises StorageError once it is closed."""
         connection = self._readers.get()
+        if connection is None:
+            self._readers.put(None)
+            raise StorageError("the ledger is closed")
         try:
             connection.execute("BEGIN")
             try:
@@ -55,7 +58,11 @@ class Database:
     def close(self) -> None:
         """Close all connections and release the lock."""
         for _ in range(READERS):
-            self._readers.get().close()
+            reader = self._readers.get()
+            if reader is None:
+                break
+            reader.close()
+        self._readers.put(None)
         self.writer.close()
         self._lock.close()
 

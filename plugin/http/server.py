@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from typing import Any
 
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
+from hypercorn.protocol import ws_stream
 from quart import Quart
+from wsproto.events import Message
 
 from plugin.http.websocket import MAX_FRAME_BYTES
 
@@ -17,6 +20,21 @@ MAX_HEADER_BYTES = 32 * 1024
 KEEP_ALIVE_S = 75
 SHUTDOWN_GRACE_S = 1.0
 """How long requests under way may go on once the plugin stops."""
+
+
+class BoundedBuffer(ws_stream.WebsocketBuffer):
+    """Keeps nothing of a message that is too long. Hypercorn asks its sender to close the connection, but goes on
+    collecting what comes from one that does not."""
+
+    def extend(self, event: Message[Any]) -> None:
+        """Raises FrameTooLargeError, from the first piece too many until the end of the message."""
+        if self.length + len(event.data) > self.max_length:
+            self.value, self.length = None, self.max_length
+            raise ws_stream.FrameTooLargeError
+        super().extend(event)
+
+
+ws_stream.WebsocketBuffer = BoundedBuffer  # type: ignore[misc]
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -100,7 +100,7 @@ async def subscriptions() -> None:
 
 async def _receive(hub: Hub, connection: Connection) -> None:
     while True:
-        await _handle(hub, connection, await websocket.receive())
+        await _handle(hub, connection, await websocket.receive() or "")  # an empty binary frame comes as None
 
 
 async def _send(socket: Websocket, connection: Connection) -> None:

@@ -224,13 +224,13 @@ class Verdicts:
         self._supervisor.background("late look", look())
 
     async def _judge(self, attempt: _Attempt) -> Verdict:
-        """A failure counts only if the rows are still the same after everything else was asked: meanwhile a part may
-        have been claimed (then its HTLC is gone, too), or sent."""
+        """What is not said by the rows themselves counts only if they are still the same after all else was asked:
+        meanwhile a part may have been claimed (then its HTLC is gone, too), or sent."""
         payment_hash = attempt.melt.payment_hash
         rows = await self._node.send_rows(payment_hash)
         while True:
             verdict = await self._judge_rows(attempt, rows)
-            if not isinstance(verdict, Failed):
+            if isinstance(verdict, InFlight) or (isinstance(verdict, Paid) and verdict.payment.preimage):
                 return verdict
             seen, rows = rows, await self._node.send_rows(payment_hash)
             if rows == seen:
