@@ -18,7 +18,7 @@ class NodeRun:
     started_at: int
 
 
-def note_start(tx: Transaction, node_started: bool, process: str | None, process_started_at: int) -> NodeRun:
+def note_start(tx: Transaction, node_started: bool, process: str | None = None, process_started_at: int = 0) -> NodeRun:
     """Count a start of the node.
 
     It was restarted if it started us (`node_started`), or if it is another process than the one that we last saw;

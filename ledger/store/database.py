@@ -27,8 +27,8 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = _lock(path)
         try:
+            self._lock = _lock(path)
             self.writer = _connect(path)
             migrate(self.writer)
             self._readers: queue.LifoQueue[apsw.Connection | None] = queue.LifoQueue()  # None: closed
@@ -36,7 +36,7 @@ class Database:
                 reader = _connect(path)
                 reader.pragma("query_only", True)
                 self._readers.put(reader)
-        except apsw.Error as error:
+        except (apsw.Error, OSError, ValueError) as error:
             raise StartError(f"cannot open the ledger {path}: {error}") from error
 
     @contextmanager
