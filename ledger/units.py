@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from fractions import Fraction
+from math import ceil
 
 MSAT_PER_UNIT = {"sat": 1000, "msat": 1}
 """The units that this mint knows, and how many millisatoshis one of each is."""
@@ -25,7 +27,7 @@ def to_msat(amount: int, unit: str) -> int:
 
 def fee_reserve_msat(amount_msat: int, percent: Decimal, minimum_msat: int) -> int:
     """The larger of `minimum_msat` and `percent` of the amount (rounded up), in millisatoshis."""
-    share = -(-amount_msat * int(percent * 10_000) // 1_000_000)
+    share = ceil(Fraction(percent) * amount_msat / 100)
     return max(minimum_msat, share)
 
 

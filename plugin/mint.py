@@ -33,8 +33,9 @@ from plugin.tasks import Supervisor
 
 RECORD_KEY = ["cashu", "ledger"]
 """Where the node's datastore holds the ledger's record (tripwire)."""
-RECORD_EVERY_S = 60
-"""The record follows the ledger at most this often."""
+RECORD_EVERY_S = 1
+"""The record follows a change at once, but not more often than this: so old a copy of the ledger goes unnoticed."""
+LAST_RECORD_WAIT_S = 1.0
 SEED_PURPOSE = "cashu-mint/v1/{epoch}"
 RETRY_S = 1.0
 """Pause before a step of the start is tried again when the node did not answer."""
@@ -95,6 +96,8 @@ class Mint:
         self._outcomes.give_up()
         await asyncio.wait([serving], timeout=2 * server.SHUTDOWN_GRACE_S)
         await self._supervisor.stop()
+        if self.services is not None:
+            await self._record_once_more(self.services.ledger)
         await self._rpc.close()
         if self._ledger is not None:
             self._ledger.close()
@@ -188,6 +191,14 @@ class Mint:
     def _note_change(self, _event: Event) -> None:
         """A subscriber to the ledger's events; called in the writer's thread."""
         self._loop.call_soon_threadsafe(self._ledger_changed.set)
+
+    async def _record_once_more(self, ledger: Ledger) -> None:
+        """At an orderly stop, if the node still listens (it does when only the plugin is stopped)."""
+        try:
+            async with asyncio.timeout(LAST_RECORD_WAIT_S):
+                await self._node.remember(RECORD_KEY, ledger.record().to_json())
+        except (RpcError, NodeUnavailableError, OutcomeUnknownError, TimeoutError):
+            log.debug("the node was gone before the ledger's record was up to date")
 
     async def _keep_record(self, ledger: Ledger) -> None:
         """Let the node's datastore follow the ledger: at the start, and soon after changes."""

@@ -58,6 +58,7 @@ class Writer:
         self._publish = publish
         self._queue: queue.Queue[_Job | None] = queue.Queue(MAX_QUEUE)
         self._closed = False
+        self._submitting = threading.Lock()  # nothing is queued behind the end
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
 
@@ -65,18 +66,20 @@ class Writer:
         """Queue an operation. The future has its result once that is durable, or what the operation raised
         (LedgerError: refused; StorageError: could not be committed)."""
         future: Future[T] = Future()
-        if self._closed:
-            future.set_exception(StorageError("the ledger is closed"))
-            return future
-        try:
-            self._queue.put_nowait(_Job(operation, future))
-        except queue.Full:
-            future.set_exception(StorageError("too many operations are waiting for the ledger"))
+        with self._submitting:
+            if self._closed:
+                future.set_exception(StorageError("the ledger is closed"))
+                return future
+            try:
+                self._queue.put_nowait(_Job(operation, future))
+            except queue.Full:
+                future.set_exception(StorageError("too many operations are waiting for the ledger"))
         return future
 
     def close(self) -> None:
         """Finish what is queued, then stop."""
-        self._closed = True
+        with self._submitting:
+            self._closed = True
         self._queue.put(None)
         self._thread.join(SHUTDOWN_WAIT_S)
 

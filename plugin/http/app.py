@@ -6,7 +6,8 @@ import gzip
 import logging
 from collections.abc import Callable
 
-from quart import Quart, Response, request
+from quart import Quart, Response, has_websocket_context, request
+from quart import websocket as current_websocket
 from quart_schema import Info, QuartSchema
 from werkzeug.exceptions import HTTPException
 
@@ -40,6 +41,8 @@ def create_app(why_not_ready: Callable[[], str | None]) -> Quart:
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_S
     app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False  # no redirects: a path with too many slashes is unknown
+    app.asgi_websocket_class = websocket.Intake
     for module in (info, keys, swap, mint, melt, state, websocket):
         app.register_blueprint(module.blueprint)
 
@@ -92,12 +95,13 @@ async def _refused(error: LedgerError) -> Response:
 
 async def _malformed(error: HTTPException) -> Response:
     """Unknown paths, wrong methods, bodies too large or too slow: wallets understand 400 (NUT-00)."""
-    if request.method == "OPTIONS":
+    method, path = ("WebSocket", current_websocket.path) if has_websocket_context() else (request.method, request.path)
+    if method == "OPTIONS":
         return Response(status=204)  # a browser asks first, also for a path where the answer will be a refusal
-    status = 404 if error.code == 404 and not request.path.startswith("/v1/") else 400
+    status = 404 if error.code == 404 and not path.startswith("/v1/") else 400
     detail = {
-        404: f"there is no {request.method} {request.path[:200]}",
-        405: f"{request.method} is not allowed for {request.path[:200]}",
+        404: f"there is no {method} {path[:200]}",
+        405: f"{method} is not allowed for {path[:200]}",
         408: "the request's body did not arrive in time",
         413: f"the request's body is larger than {MAX_BODY_BYTES} bytes",
     }.get(error.code or 0, error.description or "malformed request")

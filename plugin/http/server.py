@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from hypercorn.asyncio import run as hypercorn_run
 from hypercorn.asyncio import serve
+from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.config import Config
+from hypercorn.events import Event
 from hypercorn.protocol import ws_stream
 from quart import Quart
 from wsproto.events import Message
@@ -20,6 +25,8 @@ MAX_HEADER_BYTES = 32 * 1024
 KEEP_ALIVE_S = 75
 SHUTDOWN_GRACE_S = 1.0
 """How long requests under way may go on once the plugin stops."""
+SEND_TIMEOUT_S = 30
+"""A client that takes nothing of what is sent to it for this long is disconnected."""
 
 
 class BoundedBuffer(ws_stream.WebsocketBuffer):
@@ -34,7 +41,42 @@ class BoundedBuffer(ws_stream.WebsocketBuffer):
         super().extend(event)
 
 
+class ImpatientServer(TCPServer):
+    """One connection. Hypercorn alone waits for ever for a client that does not read."""
+
+    async def protocol_send(self, event: Event) -> None:
+        """Send, as long as the client goes on taking it."""
+        with self._watched():
+            await super().protocol_send(event)
+
+    async def _close(self) -> None:
+        with self._watched():
+            await super()._close()
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Cut the connection off if nothing leaves it between two looks."""
+        transport = self.writer.transport
+
+        timer: asyncio.TimerHandle
+
+        def look(before: int | None) -> None:
+            nonlocal timer
+            if (waiting := transport.get_write_buffer_size()) == before:
+                transport.abort()
+            else:
+                timer = self.loop.call_later(SEND_TIMEOUT_S / 2, look, waiting)
+
+        timer = self.loop.call_later(SEND_TIMEOUT_S / 2, look, None)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+# Hypercorn has no setting for either.
 ws_stream.WebsocketBuffer = BoundedBuffer  # type: ignore[misc]
+hypercorn_run.TCPServer = ImpatientServer  # type: ignore[attr-defined]
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -6,8 +6,10 @@ import asyncio
 import json
 from typing import Annotated, Any, Literal, TypeVar
 
+from hypercorn.typing import ASGIReceiveCallable, WebsocketScope
 from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError
-from quart import Blueprint, Websocket, websocket
+from quart import Blueprint, Quart, Websocket, websocket
+from quart.asgi import ASGIWebsocketConnection
 
 from ledger.errors import LedgerError
 from plugin.http.subscriptions import (
@@ -22,8 +24,9 @@ from plugin.http.subscriptions import (
 from plugin.services import services
 
 MAX_FRAME_BYTES = 256 * 1024
-SEND_TIMEOUT_S = 30
-"""A client that takes nothing for this long is disconnected."""
+MAX_WAITING_BYTES = 1024 * 1024
+"""Of frames that came and were not handled yet: room for calls with as many filters as a connection may have."""
+FRAME_OVERHEAD = 128
 MAX_SUB_ID_LENGTH = 128
 
 PARSE_ERROR = -32700
@@ -44,6 +47,38 @@ CallId = (
 )
 
 _CALL_ID: TypeAdapter[int | str] = TypeAdapter(CallId)
+
+
+class Frames(asyncio.Queue[str | bytes]):
+    """Frames that came, with how much memory they take."""
+
+    size = 0
+
+    def _put(self, item: str | bytes) -> None:
+        self.size += len(item) + FRAME_OVERHEAD
+        super()._put(item)
+
+    def _get(self) -> str | bytes:
+        item = super()._get()
+        self.size -= len(item) + FRAME_OVERHEAD
+        return item
+
+
+class Intake(ASGIWebsocketConnection):
+    """A connection's frames on their way to `_receive`. Quart alone would keep any number of them."""
+
+    def __init__(self, app: Quart, scope: WebsocketScope) -> None:
+        super().__init__(app, scope)
+        self.queue: Frames = Frames()
+
+    async def handle_messages(self, receive: ASGIReceiveCallable) -> None:
+        """Returning ends the connection: the client has left, or its frames come faster than they are handled."""
+        while self.queue.size <= MAX_WAITING_BYTES:
+            event = await receive()
+            if event["type"] == "websocket.disconnect":
+                return
+            if event["type"] == "websocket.receive":
+                await self.queue.put(event.get("text") or event.get("bytes") or "")
 
 
 class Call(BaseModel):
@@ -100,16 +135,12 @@ async def subscriptions() -> None:
 
 async def _receive(hub: Hub, connection: Connection) -> None:
     while True:
-        await _handle(hub, connection, await websocket.receive() or "")  # an empty binary frame comes as None
+        await _handle(hub, connection, await websocket.receive())
 
 
 async def _send(socket: Websocket, connection: Connection) -> None:
-    try:
-        while (message := await connection.next_message()) is not None:
-            async with asyncio.timeout(SEND_TIMEOUT_S):
-                await socket.send(message)
-    except TimeoutError:
-        pass
+    while (message := await connection.next_message()) is not None:
+        await socket.send(message)
     await socket.close(TOO_SLOW, "messages are not being read fast enough")
 
 

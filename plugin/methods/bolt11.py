@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ledger.errors import Code, LedgerError
+from ledger.errors import Code, LedgerError, StorageError
 from ledger.ids import new_quote_id
 from ledger.ledger import Ledger, curve_work
 from ledger.models import (
@@ -31,7 +31,7 @@ from plugin.methods.receipts import Receipts
 from plugin.methods.verdict import Verdicts
 from plugin.node.rpc import RpcError
 from plugin.node.view import Bolt11, InvoiceInvalidError, Node, NodeInfo
-from plugin.options import Settings
+from plugin.options import MAX_AMOUNT_SAT, Settings
 from plugin.tasks import Supervisor
 
 METHOD = "bolt11"
@@ -55,17 +55,17 @@ async def perform(operation: Callable[[Request], Future[T]], request: Request) -
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The amounts allowed for a method, in millisatoshis; a maximum of 0 is none."""
+    """The amounts allowed for a method, in millisatoshis. There is always a maximum, or an amount could be too large
+    for the node and the ledger."""
 
     minimum_msat: int
     maximum_msat: int
 
     def check(self, amount_msat: int, unit: str) -> None:
         """Raises 11006."""
-        if amount_msat < max(1, self.minimum_msat) or (self.maximum_msat and amount_msat > self.maximum_msat):
-            least, most = from_msat_up(max(1, self.minimum_msat), unit), self.maximum_msat
-            upper = f" to {from_msat_up(most, unit)}" if most else ""
-            raise LedgerError(Code.AMOUNT_OUTSIDE_LIMITS, f"the amount must be from {least}{upper} {unit}")
+        if not max(1, self.minimum_msat) <= amount_msat <= self.maximum_msat:
+            least, most = from_msat_up(max(1, self.minimum_msat), unit), from_msat_up(self.maximum_msat, unit)
+            raise LedgerError(Code.AMOUNT_OUTSIDE_LIMITS, f"the amount must be from {least} to {most} {unit}")
 
 
 class Bolt11Method:
@@ -90,8 +90,8 @@ class Bolt11Method:
         self._verdicts = verdicts
         self._outcomes = outcomes
         self._supervisor = supervisor
-        self._mint_limits = Limits(settings.min_mint * 1000, settings.max_mint * 1000)
-        self._melt_limits = Limits(settings.min_melt * 1000, settings.max_melt * 1000)
+        self._mint_limits = Limits(settings.min_mint * 1000, (settings.max_mint or MAX_AMOUNT_SAT) * 1000)
+        self._melt_limits = Limits(settings.min_melt * 1000, (settings.max_melt or MAX_AMOUNT_SAT) * 1000)
 
     # --- in -------------------------------------------------------------------------------------------------------
 
@@ -181,7 +181,10 @@ class Bolt11Method:
         20004 if the payment failed for certain.
         """
         # A client that goes away cancels this coroutine, but neither the hold nor the payment.
-        pending, outcome = await asyncio.shield(self._supervisor.spawn("melt", self._begin(request)))
+        begun = await asyncio.shield(self._supervisor.spawn("melt", self._begin_or_refuse(request)))
+        if isinstance(begun, Exception):
+            raise begun
+        pending, outcome = begun
         wait_s = self._settings.async_grace_ms / 1000 if prefer_async else float(self._settings.sync_wait_s)
         if wait_s > 0:
             await asyncio.wait([outcome], timeout=wait_s)
@@ -192,6 +195,15 @@ class Bolt11Method:
         if quote.state is MeltQuoteState.UNPAID:
             raise LedgerError(Code.PAYMENT_FAILED, quote.error or "the payment failed")
         return quote
+
+    async def _begin_or_refuse(
+        self, request: MeltRequest
+    ) -> tuple[MeltQuote, asyncio.Future[MeltQuote]] | LedgerError | StorageError:
+        """A refusal is returned, not raised: the client may be gone, and an exception that nobody awaits is a bug."""
+        try:
+            return await self._begin(request)
+        except (LedgerError, StorageError) as refusal:
+            return refusal
 
     async def _begin(self, request: MeltRequest) -> tuple[MeltQuote, asyncio.Future[MeltQuote]]:
         begun = await perform(self._begin_melt, request)

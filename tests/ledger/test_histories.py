@@ -42,6 +42,7 @@ INVOICES = 4
 
 T = TypeVar("T")
 
+STALE = [[ProofState.PENDING], [ProofState.PENDING, ProofState.UNSPENT]]
 mostly = st.sampled_from([True, True, True, False])
 seldom = st.sampled_from([False] * 7 + [True])
 
@@ -287,6 +288,9 @@ class Histories(RuleBasedStateMachine):
         """If wanted, an output that was drawn before for the active keyset of that unit."""
         active = self.mint.keyset(unit).id
         drawn = [each for each in self.model.drawn if each.message.id == active]
+        held = [each for each in drawn if each.message.B_ in self.model.held_outputs]
+        only_held: bool = data.draw(st.booleans())
+        drawn = held if held and only_held else drawn
         return [data.draw(st.sampled_from(drawn))] if wanted and drawn else []
 
     def issue_outputs(
@@ -320,10 +324,8 @@ class Histories(RuleBasedStateMachine):
     def choose_coins(self, data: st.DataObject, name: str, unit: str) -> list[Coin]:
         """Some of a wallet's coins, spent ones too, and one of them twice now and then."""
         coins = [c for c in self.model.coins[name] if self.model.keysets[c.proof.id].keyset.unit == unit]
-        fresh = [coin for coin in coins if coin.state is ProofState.UNSPENT]
-        only_fresh: bool = data.draw(mostly)
-        if fresh and only_fresh:
-            coins = fresh
+        wanted: list[ProofState] = data.draw(st.sampled_from([[ProofState.UNSPENT]] * 6 + [list(ProofState)] + STALE))
+        coins = [coin for coin in coins if coin.state in wanted] or coins
         if not coins:
             return []
         indices = st.integers(0, len(coins) - 1)
@@ -409,6 +411,7 @@ class Histories(RuleBasedStateMachine):
         known_invoice=st.none() | st.integers(0, INVOICES - 1),
         lifetime=st.integers(0, 3000),
         old_quote=st.booleans(),
+        outcome=st.sampled_from(["", "", "paid", "failed"]),
         enough=mostly,
         blanks=st.integers(0, 4),
         old_output=seldom,
@@ -423,6 +426,7 @@ class Histories(RuleBasedStateMachine):
         known_invoice: int | None,
         lifetime: int,
         old_quote: bool,
+        outcome: str,
         enough: bool,
         blanks: int,
         old_output: bool,
@@ -440,8 +444,11 @@ class Histories(RuleBasedStateMachine):
         if enough:
             coins = self.enough_coins(name, melt) or coins
         outputs = self.draw(name, melt.unit, [1] * blanks) + self.used_before(data, melt.unit, old_output)
+        attempts = len(melt.attempts)
         if coins:
             self.begin_melt(name, melt, coins, outputs)
+        if outcome and len(melt.attempts) > attempts:
+            self.hear(melt, melt.attempts[-1], outcome == "paid", data.draw(st.integers(0, 12_000)), full=True)
 
     def begin_melt(self, name: str, melt: ModelMelt, coins: list[Coin], outputs: list[Drawn]) -> None:
         total, fee = sum(coin.proof.amount for coin in coins), self.fee(coins)
@@ -507,7 +514,10 @@ class Histories(RuleBasedStateMachine):
         begun = [melt for melt in self.model.melts if melt.attempts]
         pending = self.model.pending()
         melt = data.draw(st.sampled_from(pending if in_flight and pending else begun))
-        attempt = data.draw(st.sampled_from(melt.attempts))
+        self.hear(melt, data.draw(st.sampled_from(melt.attempts)), paid, fee_msat, full)
+
+    def hear(self, melt: ModelMelt, attempt: PendingMelt, paid: bool, fee_msat: int, full: bool) -> None:
+        """`full`: the destination took all of the amount."""
         if not paid:
             self.release(melt, attempt)
             return

@@ -294,6 +294,26 @@ def test_closing_finishes_what_was_submitted_and_refuses_what_comes_later(mint: 
     assert marks(mint) == 20
 
 
+def test_an_operation_that_comes_while_the_ledger_closes_is_answered(
+    mint: Mint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It must not land in the queue behind the end, where nobody looks any more."""
+    waiting = mint.ledger._writer._queue
+    put, closings = waiting.put_nowait, []
+
+    def close_just_before(job: Any) -> None:
+        closings.append(threading.Thread(target=mint.ledger._writer.close))
+        closings[0].start()
+        closings[0].join(0.3)  # as far as it gets meanwhile
+        put(job)
+
+    monkeypatch.setattr(waiting, "put_nowait", close_just_before)
+    late = mint.ledger.submit(mark)
+    assert late.exception(5) is None or isinstance(late.exception(), StorageError)
+    closings[0].join(ANSWER_S)
+    mint.reopen()
+
+
 # --- readers ------------------------------------------------------------------------------------------------------
 
 

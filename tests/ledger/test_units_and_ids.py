@@ -52,6 +52,9 @@ def test_a_split_is_of_ascending_denominations_and_sums_up(amount: int) -> None:
         (100_000, "0", 0, 0),
         (0, "1", 7, 7),
         (10**15, "0.0001", 0, 10**9),
+        (10**12, "0.00005", 0, 500_000),
+        (1, "0.000000001", 0, 1),
+        (2**63, "33.333333333333333333333333333333", 0, 3074457345618258603),
     ],
 )
 def test_the_fee_reserve_is_a_share_rounded_up_and_never_below_its_minimum(
