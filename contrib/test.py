@@ -16,6 +16,7 @@ import sys
 
 from contrib import bootstrap
 
+WORKERS = 4
 NODE_BINARIES = ("lightningd", "bitcoind", "bitcoin-cli")
 
 
@@ -28,8 +29,10 @@ def main() -> None:
         _check("ruff", "format", "--check")
         _check("ruff", "check")
         _check("mypy")
-    coverage = ["--cov", "--cov-report=term:skip-covered"] if not chosen else []
-    _check("pytest", *coverage, *chosen)
+        # Most of the time goes into waiting for processes: more workers than cores, a file's tests in one of them.
+        _check("pytest", "--cov", "--cov-report=term", f"--numprocesses={WORKERS}", "--dist=loadfile")
+    else:
+        _check("pytest", *chosen)
 
 
 def _check(tool: str, *arguments: str) -> None:
