@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 import uuid
@@ -17,3 +18,10 @@ def new_quote_id() -> str:
     value |= 0x7 << 76 | (random >> 62 & 0xFFF) << 64  # version, 12 random bits
     value |= 0b10 << 62 | random & (1 << 62) - 1  # variant, 62 random bits
     return str(uuid.UUID(int=value))
+
+
+def label_of(quote_id: str) -> str:
+    """What the node may know of a quote: its label there, which stands in the node's log and lists.
+
+    The id itself is the right to a quote's ecash (NUT-04), so it is told to nobody but the wallet."""
+    return f"nutbolt-{hashlib.sha256(quote_id.encode()).hexdigest()[:32]}"

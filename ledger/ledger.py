@@ -176,6 +176,8 @@ class Ledger:
         digest = replay.digest(mint.KIND + method, request)
         if (answered := self._answered(digest)) is not None:
             return answered
+        with self.read() as db:  # refused without curve work; `commit` decides for good
+            mint.require_mintable(db, method, [request.quote], self.now())
         prepared = mint.prepare(self.keysets, method, request, digest, self.now())
         return self.submit(lambda tx: mint.commit(tx, prepared))
 
@@ -184,6 +186,9 @@ class Ledger:
         digest = replay.digest(mint.KIND + "-batch" + method, request)
         if (answered := self._answered(digest)) is not None:
             return answered
+        mint.check_batch(request.quotes)
+        with self.read() as db:
+            mint.require_mintable(db, method, request.quotes, self.now())
         prepared = mint.prepare_batch(self.keysets, method, request, digest, self.now())
         return self.submit(lambda tx: mint.commit(tx, prepared))
 

@@ -8,17 +8,19 @@ process and its port alive.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
 from pyln.client import Plugin
-from pyln.client.plugin import RpcException
+from pyln.client.plugin import Request, RpcException
 
 from plugin import commands, logs
 from plugin.http import server
@@ -29,6 +31,9 @@ from plugin.options import OPTIONS, OptionError, Settings, parse
 OLDEST_NODE = (26, 6)
 """Core Lightning v26.06: xpay's labels, and listpays that knows of running payments."""
 STOP_WAIT_S = 5.0
+BIND_ATTEMPTS = 5
+"""After a crash the process before this one may take a moment to go."""
+BIND_RETRY_S = 0.2
 LOOP_WAIT_S = 10.0
 NOT_RUNNING = -1
 INVALID_PARAMS = -32602
@@ -100,7 +105,8 @@ def run(protocol: TextIO) -> None:
         plugin.add_option(option.name, option.default, option.description)
     _declare(plugin, runner)
     plugin.run()
-    runner.stop()
+    # Standard input has ended without a `shutdown`: the node is gone, and may be starting again already. Nothing is
+    # lost by leaving at once, and the port and the ledger are free for our successor.
     os._exit(0)
 
 
@@ -125,17 +131,21 @@ def _declare(plugin: Plugin, runner: Runner) -> None:
             raise RpcException("the mint is not running", NOT_RUNNING)
         return commands.info(runner.mint)
 
-    @plugin.method("cashu-rotate")
-    def cashu_rotate(plugin: Plugin, unit: str, input_fee_ppk: Any = None, final_expiry: Any = None) -> Any:
+    @plugin.async_method("cashu-rotate")
+    def cashu_rotate(
+        plugin: Plugin, request: Request, unit: str, input_fee_ppk: Any = None, final_expiry: Any = None
+    ) -> None:
         """Make a new active keyset for {unit}, with {input_fee_ppk} and {final_expiry} (unix seconds) if given.
 
         Ecash of the older keysets stays good; without {input_fee_ppk} the option cashu-input-fee-ppk counts."""
-        if runner.mint is None:
-            raise RpcException("the mint is not running", NOT_RUNNING)
-        try:
-            return commands.rotate(runner.mint, unit, input_fee_ppk, final_expiry)
-        except commands.CommandError as error:
-            raise RpcException(str(error), INVALID_PARAMS) from error
+        refusal = "the mint is not running"
+        if runner.mint is not None:
+            try:
+                request.set_result(commands.rotate(runner.mint, unit, input_fee_ppk, final_expiry))
+                return
+            except commands.CommandError as error:
+                refusal = str(error)
+        request.set_exception(RpcException(refusal, INVALID_PARAMS))  # out of the handler: no traceback goes along
 
     def hand_over(read: Callable[[dict[str, Any]], NodeEvent], payload: dict[str, Any]) -> None:
         try:
@@ -184,7 +194,11 @@ def _surroundings(settings: Settings, configuration: dict[str, Any]) -> Surround
 
 def _bind(settings: Settings) -> socket.socket:
     host, port = settings.listen
-    try:
-        return server.bind(host, port)
-    except (OSError, UnicodeError) as error:  # UnicodeError: from a host name that can't be one
-        raise RefusalError(f"cashu-listen={host}:{port}: cannot listen there: {error}") from error
+    for attempts_left in reversed(range(BIND_ATTEMPTS)):
+        try:
+            return server.bind(host, port)
+        except (OSError, UnicodeError) as error:  # UnicodeError: from a host name that can't be one
+            if not attempts_left or getattr(error, "errno", None) != errno.EADDRINUSE:
+                raise RefusalError(f"cashu-listen={host}:{port}: cannot listen there: {error}") from error
+        time.sleep(BIND_RETRY_S)
+    raise AssertionError("the last attempt returns or raises")

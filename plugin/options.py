@@ -64,7 +64,7 @@ class Option:
 
 def _whole(minimum: int, maximum: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or not minimum <= int(text) <= maximum:
+        if len(text) > 20 or not text.isascii() or not text.isdigit() or not minimum <= int(text) <= maximum:
             raise ValueError(f"must be a whole number from {minimum} to {maximum}")
         return int(text)
 

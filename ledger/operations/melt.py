@@ -18,6 +18,7 @@ import apsw
 from ledger import conditions
 from ledger.errors import Code, LedgerError
 from ledger.events import MeltQuoteChanged
+from ledger.ids import label_of
 from ledger.keysets import Keysets
 from ledger.models import MeltQuote, MeltQuoteState, MeltRequest, ProofState
 from ledger.operations import inputs, outputs, replay
@@ -34,7 +35,7 @@ MAX_ERROR_LENGTH = 500
 class NodeMark:
     """How far the node had counted when a quote was made: evidence for later, if the payment's rows are missing."""
 
-    deleted_index: int
+    sends_index: int
     moves_index: int
 
 
@@ -78,6 +79,11 @@ class PendingMelt:
     mark: NodeMark
     partial: bool
 
+    @property
+    def label(self) -> str:
+        """How the node knows this melt's payment."""
+        return label_of(self.quote)
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -115,7 +121,7 @@ def create(tx: Transaction, quote: NewMeltQuote) -> MeltQuote:
     _require_unpaid_hash(tx.db, quote.payment_hash)
     tx.db.execute(
         "INSERT INTO melt_quotes (id, method, unit, request, payment_hash, amount, amount_msat, amountless, partial,"
-        " fee_reserve, expiry, deleted_index, moves_index, created_at)"
+        " fee_reserve, expiry, sends_index, moves_index, created_at)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             quote.id,
@@ -129,7 +135,7 @@ def create(tx: Transaction, quote: NewMeltQuote) -> MeltQuote:
             quote.partial,
             quote.fee_reserve,
             quote.expiry,
-            quote.mark.deleted_index,
+            quote.mark.sends_index,
             quote.mark.moves_index,
             tx.now,
         ),
@@ -165,7 +171,7 @@ class _Row(NamedTuple):
     input_fee: int | None
     begun_at: int | None
     node_run: int | None
-    deleted_index: int
+    sends_index: int
     moves_index: int
     preimage: bytes | None
 
@@ -231,7 +237,7 @@ def _pending(row: _Row) -> PendingMelt:
         attempt=row.attempt,
         begun_at=row.begun_at or 0,
         node_run=row.node_run or 0,
-        mark=NodeMark(row.deleted_index, row.moves_index),
+        mark=NodeMark(row.sends_index, row.moves_index),
         partial=bool(row.partial),
     )
 

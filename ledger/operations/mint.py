@@ -10,6 +10,7 @@ import apsw
 from ledger import curve
 from ledger.errors import Code, LedgerError
 from ledger.events import MintQuoteChanged
+from ledger.ids import label_of
 from ledger.keysets import Keysets
 from ledger.models import BlindedMessage, MintBatchRequest, MintQuote, MintQuoteState, MintRequest, SignaturesResponse
 from ledger.operations import outputs, replay
@@ -81,10 +82,11 @@ def check_pubkey(pubkey: str | None) -> None:
 def create(tx: Transaction, quote: NewMintQuote) -> MintQuote:
     """Store a new quote."""
     tx.db.execute(
-        "INSERT INTO mint_quotes (id, method, unit, request, amount, pubkey, expiry, created_at, updated_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO mint_quotes (id, label, method, unit, request, amount, pubkey, expiry, created_at, updated_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             quote.id,
+            label_of(quote.id),
             quote.method,
             quote.unit,
             quote.request,
@@ -103,9 +105,10 @@ def get(db: apsw.Connection, method: str, quote_id: str) -> MintQuote:
     return _row(db, method, quote_id)[1]
 
 
-def exists(db: apsw.Connection, method: str, quote_id: str) -> bool:
-    """Whether the ledger has such a quote."""
-    return fetch_one(db, "SELECT 1 FROM mint_quotes WHERE id = ? AND method = ?", (quote_id, method)) is not None
+def find(db: apsw.Connection, method: str, label: str) -> str | None:
+    """The id of the quote that the node knows by this label."""
+    row = fetch_one(db, "SELECT id FROM mint_quotes WHERE label = ? AND method = ?", (label, method))
+    return None if row is None else str(row[0])
 
 
 def _row(db: apsw.Connection, method: str, quote_id: str) -> tuple[int, MintQuote]:
@@ -255,19 +258,29 @@ def _take(tx: Transaction, quote: MintQuote, claim: Claim, issue: Prepared) -> i
     if issue.is_batch and quote.pubkey is None and claim.signature is not None:
         raise LedgerError(Code.SIGNATURE_INVALID, "a quote that is not locked to a key must have no signature (NUT-29)")
     require_signature(quote, claim.signature, issue.messages)
-    if quote.amount_paid == 0:
-        if quote.expiry is not None and quote.expiry < tx.now:
-            raise LedgerError(Code.QUOTE_EXPIRED, "the quote expired unpaid")
-        raise LedgerError(Code.QUOTE_NOT_PAID, "the quote is not paid yet")
+    _require_mintable(quote, tx.now)
     mintable = quote.amount_paid - quote.amount_issued
-    if mintable == 0:
-        raise LedgerError(Code.QUOTE_ISSUED, "the ecash of this quote is already issued")
     amount = claim.amount
     if amount is None:
         amount = (quote.amount or mintable) if issue.is_batch else issue.outputs.amount
     if not 0 < amount <= mintable:
         raise LedgerError(Code.NOT_BALANCED, f"{amount} exceeds the {mintable} {quote.unit} left to issue")
     return amount
+
+
+def require_mintable(db: apsw.Connection, method: str, quote_ids: Sequence[str], now: int) -> None:
+    """Raises 20000, 20001, 20002 or 20007 if nothing can be issued for one of these quotes now."""
+    for quote_id in quote_ids:
+        _require_mintable(get(db, method, quote_id), now)
+
+
+def _require_mintable(quote: MintQuote, now: int) -> None:
+    if quote.amount_paid == 0:
+        if quote.expiry is not None and quote.expiry < now:
+            raise LedgerError(Code.QUOTE_EXPIRED, "the quote expired unpaid")
+        raise LedgerError(Code.QUOTE_NOT_PAID, "the quote is not paid yet")
+    if quote.amount_paid == quote.amount_issued:
+        raise LedgerError(Code.QUOTE_ISSUED, "the ecash of this quote is already issued")
 
 
 def _require_unit(quotes: list[MintQuote], unit: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import queue
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
@@ -18,6 +19,9 @@ import apsw
 from ledger.errors import StartError, StorageError
 
 BUSY_TIMEOUT_MS = 10_000
+LOCK_WAIT_S = 10.0
+"""After a crash the process before this one may take a moment to go."""
+LOCK_RETRY_S = 0.1
 READERS = 4
 """Reader connections; a reader that finds none free waits for one."""
 
@@ -68,15 +72,22 @@ class Database:
 
 
 def _lock(path: Path) -> IO[bytes]:
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock_path = path.with_name(path.name + ".lock")
-    handle = lock_path.open("wb")
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = lock_path.open("wb")
     except OSError as error:
-        handle.close()
-        raise StartError(f"the ledger {path} is in use by another process (it holds {lock_path})") from error
-    return handle
+        raise StartError(f"cannot write the ledger {path}: {error}") from error
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return handle
+        except OSError as error:
+            if time.monotonic() >= deadline:
+                handle.close()
+                raise StartError(f"the ledger {path} is in use by another process (it holds {lock_path})") from error
+        time.sleep(LOCK_RETRY_S)
 
 
 def _connect(path: Path) -> apsw.Connection:

@@ -42,7 +42,12 @@ class BoundedBuffer(ws_stream.WebsocketBuffer):
 
 
 class ImpatientServer(TCPServer):
-    """One connection. Hypercorn alone waits for ever for a client that does not read."""
+    """One connection. Hypercorn alone waits for ever for a client that does not read, and keeps the socket of one that
+    has left for its keep-alive time."""
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        await self.idle_task.stop()
 
     async def protocol_send(self, event: Event) -> None:
         """Send, as long as the client goes on taking it."""

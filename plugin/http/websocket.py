@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from hypercorn.typing import ASGIReceiveCallable, WebsocketScope
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, WebsocketScope
 from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError
 from quart import Blueprint, Quart, Websocket, websocket
 from quart.asgi import ASGIWebsocketConnection
@@ -67,18 +67,37 @@ class Frames(asyncio.Queue[str | bytes]):
 class Intake(ASGIWebsocketConnection):
     """A connection's frames on their way to `_receive`. Quart alone would keep any number of them."""
 
+    _discarding: ClassVar[set[asyncio.Task[None]]] = set()
+
     def __init__(self, app: Quart, scope: WebsocketScope) -> None:
         super().__init__(app, scope)
         self.queue: Frames = Frames()
+        self._client_left = False
+
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        try:
+            await super().__call__(receive, send)
+        finally:
+            if not self._client_left:
+                # Hypercorn can't close the connection while frames wait for us that nobody takes any more.
+                task = asyncio.create_task(_discard(receive))
+                self._discarding.add(task)
+                task.add_done_callback(self._discarding.discard)
 
     async def handle_messages(self, receive: ASGIReceiveCallable) -> None:
         """Returning ends the connection: the client has left, or its frames come faster than they are handled."""
         while self.queue.size <= MAX_WAITING_BYTES:
             event = await receive()
             if event["type"] == "websocket.disconnect":
+                self._client_left = True
                 return
             if event["type"] == "websocket.receive":
                 await self.queue.put(event.get("text") or event.get("bytes") or "")
+
+
+async def _discard(receive: ASGIReceiveCallable) -> None:
+    while (await receive())["type"] != "websocket.disconnect":
+        pass
 
 
 class Call(BaseModel):

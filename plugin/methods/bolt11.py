@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ledger.errors import Code, LedgerError, StorageError
-from ledger.ids import new_quote_id
+from ledger.ids import label_of, new_quote_id
 from ledger.ledger import Ledger, curve_work
 from ledger.models import (
     MeltQuote,
@@ -102,10 +102,11 @@ class Bolt11Method:
         self._mint_limits.check(amount_msat, request.unit)
         check_pubkey(request.pubkey)
         quote_id = new_quote_id()
-        with self._receipts.making(quote_id):
+        label = label_of(quote_id)
+        with self._receipts.making(label):
             try:
                 invoice = await self._node.create_invoice(
-                    quote_id, amount_msat, request.description or "", INVOICE_EXPIRY_S
+                    label, amount_msat, request.description or "", INVOICE_EXPIRY_S
                 )
             except RpcError as error:
                 raise LedgerError(Code.QUOTE_REJECTED, f"the node makes no invoice: {error.message}") from error
@@ -145,7 +146,7 @@ class Bolt11Method:
         now = self._ledger.now()
         if invoice.expires_at <= now:
             raise LedgerError(Code.QUOTE_EXPIRED, "the invoice has expired")
-        rows, (deleted, moves) = await asyncio.gather(self._node.send_rows(invoice.payment_hash), self._node.counters())
+        rows, (sends, moves) = await asyncio.gather(self._node.send_rows(invoice.payment_hash), self._node.counters())
         if any(row.status == "complete" for row in rows):
             raise LedgerError(Code.INVOICE_PAID, "this node has paid the invoice already")
         if any(row.status == "pending" for row in rows):
@@ -161,7 +162,7 @@ class Bolt11Method:
             amountless=invoice.amount_msat is None,
             fee_reserve=self._fee_reserve(invoice, amount_msat, request.unit),
             expiry=min(invoice.expires_at, now + MELT_QUOTE_EXPIRY_S),
-            mark=NodeMark(deleted, moves),
+            mark=NodeMark(sends, moves),
             partial=partial,
         )
         return await asyncio.wrap_future(self._ledger.create_melt_quote(quote))

@@ -78,13 +78,14 @@ class Receipts:
         if (made := self._making.get(paid.label)) is not None:
             await made.wait()
         with self._ledger.read() as db:
-            if not mint.exists(db, self._method, paid.label):
-                return None
+            quote_id = mint.find(db, self._method, paid.label)
+        if quote_id is None:
+            return None
 
         def credit(tx: Transaction) -> MintQuote | None:
             mint.advance_pay_index(tx, paid.pay_index)
             receipt = mint.Receipt(paid.payment_hash, paid.received_msat)
-            return mint.credit(tx, self._method, paid.label, receipt)
+            return mint.credit(tx, self._method, quote_id, receipt)
 
         quote = await asyncio.wrap_future(self._ledger.submit(credit))
         log.info("mint quote paid: %d msat, hash %s", paid.received_msat, paid.payment_hash.hex())

@@ -127,7 +127,7 @@ class Verdicts:
     def part_succeeded(self, event: PartSucceeded) -> None:
         """Hint, with a preimage: it proves the payment even if the node's rows are deleted before we look."""
         melt = self._ledger.pending_melt(event.payment_hash)
-        if melt is None or event.label != melt.quote:
+        if melt is None or event.label != melt.label:
             return
         if hashlib.sha256(event.preimage).digest() == event.payment_hash:
             whole = event.amount_msat >= melt.amount_msat
@@ -155,7 +155,7 @@ class Verdicts:
                 amount_msat=melt.amount_msat if melt.amountless else None,
                 partial_msat=melt.amount_msat if melt.partial else None,
                 maxfee_msat=to_msat(melt.fee_reserve, melt.unit),
-                label=melt.quote,
+                label=melt.label,
                 maxdelay=self._maxdelay,
                 retry_for_s=self._retry_for_s,
             )
@@ -238,7 +238,7 @@ class Verdicts:
 
     async def _judge_rows(self, attempt: _Attempt, everybodys: list[SendRow]) -> Verdict:
         melt = attempt.melt
-        rows = [row for row in everybodys if row.label == melt.quote]
+        rows = [row for row in everybodys if row.label == melt.label]
         if (claim := _claimed(melt, rows) or attempt.claim) is not None:
             return Paid(Payment(claim.preimage, _sent_msat(melt, claim)))
         if attempt.running:
@@ -248,11 +248,11 @@ class Verdicts:
         if in_flight and not await self._are_ghosts(melt, in_flight):
             attempt.rows_seen = True
             return InFlight()
-        sent_parts = any(row.created_at >= melt.begun_at for row in rows)  # other rows are of earlier attempts
+        sent_parts = any(_is_of_attempt(melt, row) for row in rows)
         if attempt.error is None and (wait_s := await self._may_be_routing_for(attempt, sent_parts)) is not None:
             return InFlight(wait_s)
         if attempt.error is None or (attempt.rows_seen and not rows):
-            others = {row.group for row in everybodys if row.label != melt.quote}
+            others = {row.group for row in everybodys if row.label != melt.label}
             if debited := await self._node.debited_msat(melt.payment_hash, melt.mark.moves_index, others):
                 return Paid(Payment(None, debited))
             if not sent_parts and (await self._were_rows_deleted(attempt) or await self._is_own_paid(melt)):
@@ -282,7 +282,7 @@ class Verdicts:
             return None
         if not sent_parts:
             return remaining_s
-        if not await self._node.is_paying(melt.payment_hash, melt.quote):
+        if not await self._node.is_paying(melt.payment_hash, melt.label):
             return None
         step = min(attempt.rechecks, len(RECHECK_S) - 1)
         attempt.rechecks += 1
@@ -294,8 +294,13 @@ class Verdicts:
 
     async def _were_rows_deleted(self, attempt: _Attempt) -> bool:
         """Whether rows of this attempt may have been there. (Rows of an earlier one may be there still.)"""
-        deleted, _ = await self._node.counters()
-        return attempt.rows_seen or deleted != attempt.melt.mark.deleted_index
+        return attempt.rows_seen or await self._node.lacks_send_rows(attempt.melt.mark.sends_index)
+
+
+def _is_of_attempt(melt: PendingMelt, row: SendRow) -> bool:
+    """Whether a row is of the present attempt for certain. Times are whole seconds, so a retry in the same second as
+    its failed predecessor can't tell their rows apart."""
+    return row.created_at > melt.begun_at or (row.created_at == melt.begun_at and melt.attempt == 1)
 
 
 def _claim_of(melt: PendingMelt, sent: Sent) -> Claim | None:

@@ -26,7 +26,7 @@ from tests.ledger.helpers import METHOD, Mint, Wallet, done
 
 ROOT = Path(__file__).parents[2]
 ROUNDS = 24
-LONGEST_S = 14.0
+LONGEST_S = 10.0
 """On a slow machine there are fewer rounds."""
 FEWEST_ROUNDS = 4
 MOST_LINES = 80

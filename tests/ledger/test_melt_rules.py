@@ -104,7 +104,7 @@ def test_begin_gives_all_that_the_payment_needs(mint: Mint, alice: Wallet) -> No
     assert (pending.request, pending.payment_hash) == (quote.request, HASH)
     assert (pending.amount, pending.amount_msat, pending.amountless, pending.fee_reserve) == (8, 8000, False, 2)
     assert (pending.attempt, pending.begun_at, pending.node_run) == (1, NOW + 5, 1)
-    assert (pending.mark.deleted_index, pending.mark.moves_index) == (3, 7)
+    assert (pending.mark.sends_index, pending.mark.moves_index) == (3, 7)
 
 
 def test_a_quote_in_flight_is_not_begun_again(mint: Mint, alice: Wallet) -> None:

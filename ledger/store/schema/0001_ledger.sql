@@ -49,6 +49,7 @@ CREATE TABLE operations (               -- swaps and issues, to answer an identi
 CREATE TABLE mint_quotes (
     n             INTEGER PRIMARY KEY,
     id            TEXT    NOT NULL UNIQUE,
+    label         TEXT    NOT NULL UNIQUE,       -- how the node knows it; made from the id, which is a secret
     method        TEXT    NOT NULL,
     unit          TEXT    NOT NULL,
     request       TEXT    NOT NULL,
@@ -92,7 +93,7 @@ CREATE TABLE melt_quotes (
     fee_reserve     INTEGER NOT NULL,
     expiry          INTEGER NOT NULL,
     created_at      INTEGER NOT NULL,
-    deleted_index   INTEGER NOT NULL,   -- the node's count of deleted payment rows when the quote was made
+    sends_index   INTEGER NOT NULL,   -- the node's count of payment rows ever made, when the quote was made
     moves_index     INTEGER NOT NULL,   -- the node's count of channel moves when the quote was made
     state           TEXT    NOT NULL DEFAULT 'UNPAID' CHECK (state IN ('UNPAID', 'PENDING', 'PAID')),
     attempt         INTEGER NOT NULL DEFAULT 0,  -- counts the times that it went PENDING
