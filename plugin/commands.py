@@ -24,7 +24,7 @@ def rotate(mint: Mint, unit: str, input_fee_ppk: str | int | None, final_expiry:
     services = mint.services
     if services is None:
         raise CommandError(f"the mint is not ready: {mint.failure or 'recovering'}")
-    if unit not in MSAT_PER_UNIT:
+    if not isinstance(unit, str) or unit not in MSAT_PER_UNIT:
         raise CommandError(f"unit must be one of: {', '.join(MSAT_PER_UNIT)}")
     fee = _whole("input_fee_ppk", input_fee_ppk, services.settings.input_fee_ppk, MAX_INPUT_FEE_PPK)
     expiry = _whole("final_expiry", final_expiry, None, MAX_EXPIRY)

@@ -77,7 +77,7 @@ def _lock(path: Path) -> IO[bytes]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = lock_path.open("wb")
     except OSError as error:
-        raise StartError(f"cannot write the ledger {path}: {error}") from error
+        raise StartError(f"cannot open the ledger {path}: {error}") from error
     deadline = time.monotonic() + LOCK_WAIT_S
     while True:
         try:

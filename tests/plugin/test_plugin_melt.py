@@ -10,6 +10,7 @@ import pytest
 from contrib.sandbox import TEMPORARY_CHANNEL_FAILURE, Behaviour, Part
 from contrib.wallet import MintError
 from ledger.errors import Code
+from ledger.ids import label_of
 from ledger.models import MeltQuoteOptions, MppOption
 from tests.plugin.harness import HELD, PAID, PENDING, SPENT, UNPAID, UNSPENT, Mint, Purse
 
@@ -122,7 +123,7 @@ def test_the_node_is_told_label_fee_limit_and_times(mint: Mint, purse: Purse) ->
     (call,) = mint.node.calls("xpay", since=position)
     assert call.params == {
         "invstring": str(melt.invoice),
-        "label": melt.quote.quote,
+        "label": label_of(melt.quote.quote),
         "maxfee": melt.quote.fee_reserve * 1000,
         "maxdelay": 1008,
         "retry_for": 60,

@@ -307,7 +307,7 @@ def test_without_its_dependencies_and_by_hand_it_says_the_same_and_fails(lonely:
 def test_without_its_dependencies_it_uses_the_environment_beside_it(lonely: Path) -> None:
     python = lonely.parent / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\necho "{{\\"jsonrpc\\":\\"2.0\\",\\"method\\":\\"ran\\",\\"params\\":[\\"$1\\"]}}"\n')
+    python.write_text('#!/bin/sh\necho "{\\"jsonrpc\\":\\"2.0\\",\\"method\\":\\"ran\\",\\"params\\":[\\"$1\\"]}"\n')
     python.chmod(0o755)
     ran = subprocess.run(
         [*BARE_PYTHON, str(lonely)],
