@@ -8,6 +8,7 @@ import pytest
 from coincurve import PrivateKey
 
 from ledger.errors import Code, LedgerError, StorageError
+from ledger.ids import label_of
 from ledger.models import BlindedMessage, MintQuote, MintQuoteState, MintRequest
 from ledger.operations import mint as mint_operations
 from ledger.operations.mint import NewMintQuote, check_pubkey, signed_message, signed_message_legacy
@@ -57,8 +58,8 @@ def test_a_quote_is_unknown_to_other_methods(mint: Mint, alice: Wallet) -> None:
     with refused(mint, Code.QUOTE_REJECTED):
         mint.issue(quote.quote, alice.draw_sum(mint.keyset(), 8))
     with mint.ledger.read() as db:
-        assert mint_operations.exists(db, "bolt12", quote.quote)
-        assert not mint_operations.exists(db, METHOD, quote.quote)
+        assert mint_operations.find(db, "bolt12", label_of(quote.quote)) == quote.quote
+        assert mint_operations.find(db, METHOD, label_of(quote.quote)) is None
 
 
 def test_a_melt_quote_is_no_mint_quote(mint: Mint) -> None:

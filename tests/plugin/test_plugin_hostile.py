@@ -234,7 +234,7 @@ NO_AMOUNTS = {
     "array": [8],
     "object": {"amount": 8},
 }
-NO_TEXTS = {"null": None, "number": 7, "true": True, "array": ["a"], "object": {}}
+NO_TEXTS: dict[str, Any] = {"null": None, "number": 7, "true": True, "array": ["a"], "object": {}}
 NO_POINTS = {
     **NO_TEXTS,
     "empty": "",
@@ -274,7 +274,7 @@ NO_QUOTES = {
     "hostile": "' OR 1=1; --",
     "path": "../../etc/passwd",
 }
-NO_LISTS = {
+NO_LISTS: dict[str, Any] = {
     "null": None,
     "object": {},
     "text": "[]",
@@ -487,7 +487,13 @@ def test_a_melt_with_too_little_is_refused(target: Target) -> None:
 
 
 def test_unknown_fields_are_accepted(target: Target) -> None:
-    unknown = {"x": None, "dleq": {"e": "0", "s": "0"}, "p2pk_e": "02", "nested": [[[{}]]], "método": "ø"}
+    unknown: dict[str, Any] = {
+        "x": None,
+        "dleq": {"e": "0", "s": "0"},
+        "p2pk_e": "02",
+        "nested": [[[{}]]],
+        "método": "ø",
+    }
     for path in (MINT_QUOTE, MELT_QUOTE, CHECK_STATE, RESTORE, MINT_CHECK):
         assert target.mint.http.post(path, json={**target.good[path], **unknown}).status_code == 200
     purse = target.purse
@@ -619,7 +625,10 @@ def foreign(currency: str) -> str:
     return bolt11.encode(invoice, PrivateKey())
 
 
-OFFER = "lno1qgsqvgnwgcg35z6ee2h3yczraddm72xrfua9uve2rlrm9deu7xyfzrcgqyqs5pr5v4ehg93pqfnwgkvdr57yzh6h92zg3qctvrm7w38djg67kzcm4yeg8vc4cq63s"
+OFFER = (
+    "lno1qgsqvgnwgcg35z6ee2h3yczraddm72xrfua9uve2rlrm9deu7xyfzrcgqyqs5pr5v4"
+    "ehg93pqfnwgkvdr57yzh6h92zg3qctvrm7w38djg67kzcm4yeg8vc4cq63s"
+)
 
 
 @pytest.mark.parametrize(

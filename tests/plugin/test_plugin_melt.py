@@ -38,7 +38,7 @@ FAILURES = {
 }
 
 
-def failures() -> Any:
+def failures() -> pytest.MarkDecorator:
     """Every way in which a payment fails for certain, and a word that the wallet reads."""
     return pytest.mark.parametrize(("behaviour", "why"), FAILURES.values(), ids=list(FAILURES))
 
@@ -527,7 +527,7 @@ def test_an_invoice_that_the_operator_is_paying_is_not_paid_with_ecash(mint: Min
 
 
 @pytest.mark.parametrize("label", [{"label": "operator"}, {}], ids=["label", "no label"])
-def test_no_quote_for_an_invoice_that_the_operator_has_paid(mint: Mint, purse: Purse, label: dict[str, str]) -> None:
+def test_no_quote_for_an_invoice_that_the_operator_has_paid(mint: Mint, purse: Purse, label: dict[str, Any]) -> None:
     invoice = mint.invoice()
     mint.node.rpc("xpay", invstring=str(invoice), **label)
     with pytest.raises(MintError) as refused:

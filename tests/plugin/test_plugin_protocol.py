@@ -170,7 +170,8 @@ def test_a_bad_value_disables_the_plugin_with_a_sentence_that_names_the_option(t
     for value in BAD_VALUES[name]:
         heard = len(tried.messages)
         port = {} if name == "cashu-listen" else {"cashu_listen": f"127.0.0.1:{free_port()}"}
-        answer = tried.init(**port, **{name: value})
+        options: dict[str, Any] = {**port, name: value}
+        answer = tried.init(**options)
         assert isinstance(answer, dict), f"{name}={value!r} was accepted"
         assert name in answer["disable"]
         assert len(answer["disable"]) < 400

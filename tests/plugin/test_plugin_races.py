@@ -365,8 +365,8 @@ def test_books_balance_and_no_money_is_lost_while_everything_happens_at_once(min
             mint.restart_plugin(kill=True)
         time.sleep(1.0)
         stop.set()
-        for customer in running:
-            customer.result(120)
+        for each in running:
+            each.result(120)
     held = [proof for customer in customers for proof in customer.proofs]
     assert mint.info()["outstanding"]["sat"] == before + sum(p.amount for p in held)
     for customer in customers:

@@ -151,6 +151,6 @@ def books_of(mint: Mint, path: Path) -> int:
             try:
                 wallet.reclaim(operation.id)
             except WalletError as error:  # a token worth less than its fee stays a token
-                assert "worth nothing" in str(error)  # noqa: PT017
+                assert "worth nothing" in str(error)
         sums = wallet.balances()
         return sums.available + sums.sent
