@@ -3,6 +3,9 @@
 python3 -m contrib.run              # choose
 python3 -m contrib.run --sandbox    # a stand-in node: no bitcoin, no channels, no money
 python3 -m contrib.run --network=testnet --lightning-dir=/path    # passed on to lightning-cli
+
+Further options go to the mint in the node (--cashu-name=…), or to the sandbox: --port, --fresh, --units,
+--input-fee-ppk and others (python -m contrib.sandbox --help lists them).
 """
 
 from __future__ import annotations
@@ -11,10 +14,12 @@ import argparse
 import json
 import subprocess
 import sys
+import time
 
 from contrib import bootstrap
 
 REAL_MONEY = "bitcoin"
+START_LOOKS = 30
 
 
 def main() -> None:
@@ -30,7 +35,7 @@ def main() -> None:
     cli = ["lightning-cli"]
     cli += [f"--network={arguments.network}"] if arguments.network else []
     cli += [f"--lightning-dir={arguments.lightning_dir}"] if arguments.lightning_dir else []
-    info = None if arguments.sandbox else _node_info(cli)
+    info = None if arguments.sandbox else _ask([*cli, "getinfo"])
     if info is None:
         if not arguments.sandbox:
             print("No running Core Lightning node found (lightning-cli getinfo): starting the sandbox.\n")
@@ -39,13 +44,24 @@ def main() -> None:
         _plug_in(cli, info, rest, sure=arguments.yes)
 
 
-def _node_info(cli: list[str]) -> dict[str, object] | None:
+def _ask(command: list[str]) -> dict[str, object] | None:
     try:
-        answer = subprocess.run([*cli, "getinfo"], capture_output=True, text=True, check=False, timeout=30)
-        info = json.loads(answer.stdout) if answer.returncode == 0 else None
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+        content = json.loads(answer.stdout) if answer.returncode == 0 else None
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return None
-    return info if isinstance(info, dict) else None
+    return content if isinstance(content, dict) else None
+
+
+def _await_mint(cli: list[str]) -> dict[str, object]:
+    """What cashu-info says once the mint is ready or has failed."""
+    mint: dict[str, object] = {}
+    for _ in range(START_LOOKS):
+        mint = _ask([*cli, "cashu-info"]) or {}
+        if mint.get("state") in ("ready", "failed"):
+            break
+        time.sleep(1)
+    return mint
 
 
 def _sandbox(rest: list[str]) -> None:
@@ -62,6 +78,8 @@ def _plug_in(cli: list[str], info: dict[str, object], options: list[str], *, sur
         print("This is real bitcoin: people can send this node money and hold its ecash for it.")
         if not sys.stdin.isatty() or input("Start the mint? [y/N] ").strip().lower() != "y":
             sys.exit("Not started. (--yes starts it without asking, --sandbox uses a stand-in node.)")
+    if (running := _ask([*cli, "cashu-info"])) is not None:
+        sys.exit(f"The mint runs in this node already: {running.get('state')}, {running.get('url')}")
     entry = bootstrap.ROOT / "nutbolt.py"
     settings = [option.removeprefix("--") for option in options]
     started = subprocess.run(
@@ -72,9 +90,12 @@ def _plug_in(cli: list[str], info: dict[str, object], options: list[str], *, sur
     )
     if started.returncode != 0:
         sys.exit(f"lightningd did not start the plugin: {(started.stdout or started.stderr).strip()}")
+    mint = _await_mint(cli)
+    if mint.get("state") != "ready":
+        sys.exit(f"The plugin runs, but the mint is {mint.get('state', 'silent')}: {mint.get('reason', 'see the log')}")
     line = " ".join(cli)
     print(
-        f"The mint runs in the node.\n\n  {line} cashu-info      what it does, and where\n"
+        f"The mint runs in the node, at {mint['url']}.\n\n  {line} cashu-info      what it does\n"
         f"  {line} plugin stop nutbolt.py\n\n"
         f"To start it with the node, add this line to the node's config:\n\n  plugin={entry}\n"
     )
