@@ -23,6 +23,10 @@ from plugin.http.websocket import MAX_FRAME_BYTES
 BACKLOG = 1024
 MAX_HEADER_BYTES = 32 * 1024
 KEEP_ALIVE_S = 75
+PROBE_AFTER_S = 120
+PROBE_EVERY_S = 30
+PROBES = 4
+"""A connection that says nothing is probed after two minutes, and given up when four probes go unanswered."""
 SHUTDOWN_GRACE_S = 1.0
 """How long requests under way may go on once the plugin stops."""
 SEND_TIMEOUT_S = 30
@@ -90,12 +94,21 @@ def bind(host: str, port: int) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _keep_alive(sock)
         sock.bind(address)
         sock.listen(BACKLOG)
     except OSError:
         sock.close()
         raise
     return sock
+
+
+def _keep_alive(sock: socket.socket) -> None:
+    """Notice clients that have vanished: the connections accepted here inherit this."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", PROBE_AFTER_S), ("TCP_KEEPINTVL", PROBE_EVERY_S), ("TCP_KEEPCNT", PROBES)):
+        if hasattr(socket, name):  # not on every system
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 async def run(app: Quart, sock: socket.socket, stop: asyncio.Event) -> None:

@@ -89,8 +89,7 @@ def test_killed_before_the_payment_was_sent_it_failed_for_certain_once_the_node_
     purse.assert_paid(melt)
 
 
-@pytest.mark.parametrize("point", [SETTLE, WAKE, COMMITTED])
-@pytest.mark.parametrize("node", [False, True], ids=["plugin", "node"])
+@pytest.mark.parametrize(("point", "node"), [(SETTLE, False), (SETTLE, True), (COMMITTED, True), (WAKE, False)])
 def test_killed_around_the_settling_of_a_payment_it_is_settled_once(
     mint: Mint, purse: Purse, point: str, node: bool
 ) -> None:
@@ -144,14 +143,18 @@ def test_an_issue_whose_answer_was_lost_is_answered_again(mint: Mint, purse: Pur
 # --- killed from outside ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("again", range(3))
-def test_a_pending_answer_is_durable(mint: Mint, purse: Purse, again: int) -> None:
-    melt = purse.prepare(mint.invoice(behaviour=Behaviour.success(after_s=0.05 * again)))
+@pytest.mark.parametrize("after_s", [0.0, 0.1])
+def test_a_pending_answer_is_durable(mint: Mint, purse: Purse, after_s: float) -> None:
+    melt = purse.prepare(mint.invoice(behaviour=Behaviour.success(after_s=after_s)))
     assert purse.post(melt, prefer_async=True).state == PENDING
     mint.restart_plugin(kill=True)
     assert purse.look(melt).state in (PENDING, PAID)
     assert purse.states(melt.inputs) <= {HELD, SPENT}
-    purse.assert_paid(melt)
+    purse.wait_final(melt)
+    if mint.node.rows(str(melt.invoice)):
+        purse.assert_paid(melt)
+    else:  # killed before the payment was sent
+        purse.assert_failed(melt, why="not sent")
 
 
 def test_a_waiting_request_loses_its_answer_but_not_its_payment(mint: Mint, purse: Purse) -> None:
@@ -189,8 +192,8 @@ def test_an_xpay_that_finds_no_route_while_the_plugin_restarts_fails_after_its_t
 
 def test_a_melt_survives_many_restarts(mint: Mint, purse: Purse) -> None:
     melt = purse.hold()
-    for round_ in range(3):
-        mint.restart_plugin(kill=round_ % 2 == 0)
+    mint.restart_plugin(kill=True)
+    mint.restart_plugin(kill=False)
     mint.restart_node(kill=True)
     mint.restart_node(kill=False)
     purse.assert_stays_pending(melt, 0.5)

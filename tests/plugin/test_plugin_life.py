@@ -108,7 +108,7 @@ def test_a_minimum_above_the_maximum_disables_the_plugin(make_mint: MakeMint) ->
     assert "cashu-min-melt=10 is above cashu-max-melt=9" in str(mint.node.plugin_disabled)
 
 
-@pytest.mark.parametrize("version", ["v26.05", "v26.04.3", "v25.12", "v24.11.1", "v26.05-17-gdeadbee"])
+@pytest.mark.parametrize("version", ["v26.05", "v25.12.1", "v26.05-17-gdeadbee"])
 def test_an_older_node_is_refused(make_mint: MakeMint, version: str) -> None:
     mint = make_mint(started=False, node={"version": version})
     mint.node.start()
@@ -117,7 +117,7 @@ def test_an_older_node_is_refused(make_mint: MakeMint, version: str) -> None:
     assert version in reason
 
 
-@pytest.mark.parametrize("version", ["v26.06", "v26.06rc1", "v26.09-3-gdeadbee-modded", "v27.03", "deadbee"])
+@pytest.mark.parametrize("version", ["v26.06rc1", "v27.03-3-gdeadbee-modded", "deadbee"])
 def test_a_newer_node_or_one_without_a_version_is_served(make_mint: MakeMint, version: str) -> None:
     assert make_mint(node={"version": version}).info()["state"] == "ready"
 

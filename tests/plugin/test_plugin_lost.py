@@ -86,7 +86,7 @@ def test_a_synchronous_request_outlives_the_lost_reply(mint: Mint, purse: Purse,
 
 def test_a_held_payment_whose_reply_was_lost_stays_pending(mint: Mint, purse: Purse) -> None:
     melt = purse.hold(behaviour=Behaviour.lost_reply(Part.hold()))
-    purse.assert_stays_pending(melt, 3.0)
+    purse.assert_stays_pending(melt, 2.5)
     mint.node.release(str(melt.invoice))
     purse.assert_paid(melt)
 
@@ -99,7 +99,7 @@ def test_a_success_is_learned_without_any_reply(mint: Mint, purse: Purse) -> Non
 def test_a_failure_without_any_reply_is_learned_when_the_connection_breaks(mint: Mint, purse: Purse) -> None:
     melt = purse.post_async(mint.invoice(behaviour=Behaviour.lost_reply(Part.failure(), silent=True)))
     wait_resolved(mint, melt)
-    purse.assert_stays_pending(melt, 3.0)  # this xpay may start another part, however long it takes
+    purse.assert_stays_pending(melt, 2.5)  # this xpay may start another part, however long it takes
     mint.node.close_rpc_connections()
     purse.assert_failed(melt)
 
@@ -118,7 +118,7 @@ def test_an_xpay_that_routes_long_after_its_reply_was_lost_is_waited_for(mint: M
     melt = purse.post_async(mint.invoice(behaviour=behaviour))
     mint.node.wait_for_part(str(melt.invoice))
     mint.node.close_rpc_connections()
-    purse.assert_stays_pending(melt, 3.0)
+    purse.assert_stays_pending(melt, 2.5)
     mint.node.release(str(melt.invoice))
     purse.assert_paid(melt)
 
@@ -184,8 +184,11 @@ def test_a_preimage_in_the_reply_proves_a_payment_whose_rows_are_gone(mint: Mint
     purse.assert_paid(melt)
 
 
-@pytest.mark.parametrize("counted", [True, False], ids=["counted", "not counted"])
-@restarts("plugin killed", "node killed")
+@pytest.mark.parametrize(
+    ("counted", "restart"),
+    [(True, RESTARTS["plugin killed"]), (False, RESTARTS["node killed"])],
+    ids=["counted, plugin killed", "not counted, node killed"],
+)
 def test_the_nodes_accounts_prove_a_payment_whose_rows_are_gone(
     mint: Mint, purse: Purse, restart: Callable[[Mint], None], counted: bool
 ) -> None:
@@ -223,10 +226,10 @@ def test_a_payment_whose_rows_vanish_in_flight_stays_pending_and_is_listed(mint:
     mint.node.delete_rows(str(melt.invoice))
     mint.node.notify("sendpay_failure", {"code": 202, "message": "", "data": row})
     find_stuck(mint, melt)
-    purse.assert_stays_pending(melt, 3.0)
+    purse.assert_stays_pending(melt, 2.5)
 
 
-@restarts("plugin stopped", "plugin killed", "node killed")
+@restarts("plugin killed", "node killed")
 def test_a_payment_whose_rows_were_deleted_is_never_released(
     mint: Mint, purse: Purse, restart: Callable[[Mint], None]
 ) -> None:

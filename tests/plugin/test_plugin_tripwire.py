@@ -136,6 +136,7 @@ def test_a_ledger_that_does_not_fit_the_nodes_secret_is_refused(make_mint: MakeM
 def test_two_plugins_cannot_share_a_ledger(make_mint: MakeMint) -> None:
     mint = make_mint()
     second = make_mint(started=False, db=str(mint.ledger_path))
+    second.change_inside(constants={"ledger.store.database:LOCK_WAIT_S": 0.5})
     second.node.start()
     assert_refused(second, "in use")
     purse = Purse(mint)
