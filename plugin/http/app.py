@@ -49,7 +49,7 @@ def create_app(why_not_ready: Callable[[], str | None]) -> Quart:
     @app.before_request
     @app.before_websocket
     async def refuse_until_ready() -> Response | None:
-        if (reason := why_not_ready()) is None:
+        if (reason := why_not_ready()) is None or _is_preflight():
             return None
         response = refusal(reason, Code.REQUEST_REJECTED, 503)
         response.headers["Retry-After"] = "2"
@@ -75,6 +75,11 @@ def create_app(why_not_ready: Callable[[], str | None]) -> Quart:
 def install(app: Quart, services: Services) -> None:
     """The mint is up: handlers may use it."""
     app.extensions[EXTENSION] = services
+
+
+def _is_preflight() -> bool:
+    """A browser shows its page no answer, not even a 503, unless its question beforehand was answered well."""
+    return not has_websocket_context() and request.method == "OPTIONS"
 
 
 async def _finish(response: Response) -> Response:

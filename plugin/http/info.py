@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel
 from quart import Blueprint, Response
 from quart.json import dumps
+from quart_schema import document_response
 
 from ledger.models import MAX_ARRAY_LENGTH
 from ledger.operations.mint import MAX_BATCH_SIZE
@@ -21,7 +23,20 @@ REPLAYED = ("/v1/swap", "/v1/mint/bolt11", "/v1/mint/bolt11/batch", "/v1/melt/bo
 """Endpoints where an identical request gets the same answer again, for ever (NUT-19)."""
 
 
+class InfoResponse(BaseModel):
+    """`GET /v1/info` (NUT-06). `nuts` has the settings of each NUT by its number."""
+
+    name: str
+    pubkey: str
+    version: str
+    description: str
+    time: int
+    max_array_length: int
+    nuts: dict[str, dict[str, Any]]
+
+
 @blueprint.get("/v1/info")
+@document_response(InfoResponse)
 async def info() -> Response:
     """What the mint is and does."""
     return Response(dumps(describe(services())), content_type="application/json")

@@ -17,7 +17,7 @@ blueprint = Blueprint("melt", __name__)
 @document_response(MeltQuote)
 @document_response(ErrorResponse, 400)
 @document_request(MeltQuoteBolt11Request)
-async def create_quote() -> Response:
+async def create_melt_quote() -> Response:
     """What would paying this invoice cost?"""
     return answer(await services().bolt11.create_melt_quote(await body(MeltQuoteBolt11Request)))
 
@@ -25,7 +25,7 @@ async def create_quote() -> Response:
 @blueprint.get("/v1/melt/quote/bolt11/<quote_id>")
 @document_response(MeltQuote)
 @document_response(ErrorResponse, 400)
-async def quote(quote_id: str) -> Response:
+async def melt_quote(quote_id: str) -> Response:
     """A quote as it is now; asks nobody but the ledger, and never waits for a payment."""
     return answer(services().ledger.melt_quote(bolt11.METHOD, quote_id))
 

@@ -25,7 +25,7 @@ blueprint = Blueprint("mint", __name__)
 @document_response(MintQuote)
 @document_response(ErrorResponse, 400)
 @document_request(MintQuoteBolt11Request)
-async def create_quote() -> Response:
+async def create_mint_quote() -> Response:
     """Ask for an invoice."""
     return answer(await services().bolt11.create_mint_quote(await body(MintQuoteBolt11Request)))
 
@@ -33,7 +33,7 @@ async def create_quote() -> Response:
 @blueprint.get("/v1/mint/quote/bolt11/<quote_id>")
 @document_response(MintQuote)
 @document_response(ErrorResponse, 400)
-async def quote(quote_id: str) -> Response:
+async def mint_quote(quote_id: str) -> Response:
     """A quote as it is now; asks nobody but the ledger."""
     return answer(services().ledger.mint_quote(bolt11.METHOD, quote_id))
 

@@ -76,19 +76,6 @@ def test_killed_before_a_paid_melt_was_answered_the_same_request_is_answered(min
     purse.assert_paid(melt)
 
 
-def test_killed_before_the_payment_was_sent_it_failed_for_certain_once_the_node_was_restarted(
-    mint: Mint, purse: Purse
-) -> None:
-    melt = purse.prepare(mint.invoice())
-    mint.arm(SEND)
-    post_into_death(purse, melt)
-    come_back(mint, node=True)
-    purse.wait_final(melt, timeout_s=3.0)  # at once, without the time for an xpay that may be routing
-    purse.assert_failed(melt, why="not sent")
-    purse.post(melt)
-    purse.assert_paid(melt)
-
-
 @pytest.mark.parametrize(("point", "node"), [(SETTLE, False), (SETTLE, True), (COMMITTED, True), (WAKE, False)])
 def test_killed_around_the_settling_of_a_payment_it_is_settled_once(
     mint: Mint, purse: Purse, point: str, node: bool

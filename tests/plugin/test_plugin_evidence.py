@@ -16,10 +16,13 @@ from contrib.sandbox import (
     Reply,
     ReplyTime,
 )
+from contrib.wallet import MintUnreachableError
 from ledger.errors import Code
 from tests.plugin.harness import AT_ONCE_S, PAID, PENDING, UNPAID, Mint, Purse
 
 CONSTANTS = {"plugin.methods.verdict:RETRY_S": 0.5}
+SEND = "plugin.methods.verdict:Verdicts.pay"
+POINTS = (SEND,)
 
 CAUSES = pytest.mark.parametrize("cause", [DESTINATION_REFUSED, TEMPORARY_CHANNEL_FAILURE], ids=["203", "209"])
 ERRORS = pytest.mark.parametrize("code", [203, 205, 206, 207, 209, 210, 219, -3, -4, -32602])
@@ -268,6 +271,21 @@ def test_a_connection_that_breaks_with_payments_on_it_loses_none_of_them(mint: M
         mint.node.release(str(melt.invoice), ok=bool(number % 2))
     for number, melt in enumerate(melts):
         assert_decided(purse, melt, bool(number % 2))
+
+
+# --- the node was restarted ---------------------------------------------------------------------------------------
+
+
+def test_a_payment_that_was_not_sent_before_the_node_was_restarted_failed_for_certain(mint: Mint, purse: Purse) -> None:
+    melt = purse.prepare(mint.invoice())
+    mint.arm(SEND)
+    with pytest.raises(MintUnreachableError):
+        purse.post(melt)
+    mint.wait_dead()
+    mint.restart_node(kill=True)
+    purse.assert_failed(melt, why="not sent")  # without the two minutes for an xpay that may be routing
+    purse.post(melt)
+    purse.assert_paid(melt)
 
 
 # --- nobody polls -------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -444,6 +445,38 @@ def test_a_melt_beyond_the_most_in_flight_is_refused_and_changes_nothing(tuned: 
     tuned.node.release(str(held[1].invoice))
     purse.assert_paid(held[1])
     tuned.check()
+
+
+# --- a ledger that cannot be written --------------------------------------------------------------------------------
+
+
+def test_while_the_ledger_cannot_be_written_nothing_is_answered_and_nothing_is_lost(make_mint: MakeMint) -> None:
+    mint = make_mint(started=False)
+    mint.change_inside(
+        constants={"ledger.store.database:BUSY_TIMEOUT_MS": 200, "plugin.methods.verdict:RETRY_S": 0.3},
+    )
+    mint.start()
+    mint.expect_broken("the ledger could not commit")
+    mint.expect_broken("outcome could not be written")
+    purse = Purse(mint)
+    paid, failed, proofs = purse.hold(), purse.hold(), purse.fund(8)
+    quote = purse.request_mint()
+    with sqlite3.connect(mint.ledger_path, isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        mint.node.release(str(paid.invoice))
+        mint.node.release(str(failed.invoice), ok=False)
+        mint.node.pay_invoice(quote.request)
+        mint.node.wait_for_log("outcome could not be written")
+        with pytest.raises(MintUnreachableError):
+            purse.swap(proofs)
+        purse.assert_pending(paid)
+        purse.assert_pending(failed)
+        other.execute("ROLLBACK")
+    other.close()
+    purse.assert_paid(paid)
+    purse.assert_failed(failed)
+    purse.wait_credited(quote)
+    purse.swap(proofs)
 
 
 # --- nothing but the real entry file ------------------------------------------------------------------------------

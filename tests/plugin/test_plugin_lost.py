@@ -59,8 +59,7 @@ def stuck(mint: Mint) -> set[str]:
 
 def find_stuck(mint: Mint, melt: Melt) -> None:
     """Wait until a melt is listed as stuck."""
-    assert melt.invoice is not None
-    payment_hash = melt.invoice.payment_hash
+    payment_hash = mint.node.payment_hash(melt.quote.request)
     wait_for(lambda: payment_hash in stuck(mint), "the melt to be listed as stuck")
 
 
@@ -240,6 +239,23 @@ def test_a_payment_whose_rows_were_deleted_is_never_released(
     find_stuck(mint, melt)
     purse.assert_stays_pending(melt, 0.5)
     assert mint.info()["pending_melts"] >= 1
+
+
+@restarts("plugin killed", "node killed")
+def test_an_own_invoice_that_was_paid_and_whose_rows_are_gone_is_never_released(
+    mint: Mint, purse: Purse, restart: Callable[[Mint], None]
+) -> None:
+    own = purse.request_mint(64)
+    melt = purse.prepare(own.request)
+    mint.node.script(Behaviour(reply=Reply.silent(), notifications=SILENCE), own.request)
+    mint.node.pause_rpc("listsendpays")
+    purse.post(melt, prefer_async=True)
+    mint.node.wait_until(lambda: [row["status"] for row in mint.node.rows(own.request)] == ["complete"])
+    mint.node.delete_rows(own.request, counted=False)
+    restart(mint)
+    mint.node.resume_rpc("listsendpays")
+    find_stuck(mint, melt)
+    purse.assert_pending(melt)
 
 
 def test_a_melt_is_no_longer_listed_as_stuck_once_it_is_decided(mint: Mint, purse: Purse) -> None:

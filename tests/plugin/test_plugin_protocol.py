@@ -70,7 +70,7 @@ def test_init_is_answered_at_once_though_the_node_does_not_answer(raw: RawPlugin
     raw.manifest()
     begun = time.monotonic()
     raw.init(cashu_listen=f"127.0.0.1:{free_port()}")
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 5
 
 
 def test_after_init_the_port_is_bound_and_answers_503(raw: RawPlugin) -> None:

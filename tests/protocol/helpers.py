@@ -126,11 +126,6 @@ def fresh_outputs(purse: Purse, amounts: Iterable[int], keyset_id: str | None = 
     return make_outputs(keyset_id or purse.keyset, list(amounts))
 
 
-def points(outputs: Iterable[Output]) -> list[str]:
-    """Their `B_`."""
-    return [message.B_ for message in messages(outputs)]
-
-
 # --- WebSocket --------------------------------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from tests.plugin.harness import PATIENCE_S, Mint, Purse, wait_for
+from tests.plugin.harness import AT_ONCE_S, PATIENCE_S, Mint, Purse, wait_for
 from tests.protocol.helpers import MINT_QUOTE, PROOF_STATE, Socket, locked_proofs, ok, random_ys, swap_body
 
 MAX_CONNECTIONS = 4
@@ -210,6 +210,18 @@ def test_calls_faster_than_they_are_handled_wait_outside(mint: Mint, purse: Purs
     places = [connected(lambda: Socket(mint), "its place") for _ in range(MAX_CONNECTIONS - 1)]
     for each in (other, *places):
         each.close()
+
+
+def test_a_connection_that_its_client_has_closed_is_closed(mint: Mint) -> None:
+    """Not kept for the time for which the mint would have waited for another request."""
+
+    def open_files() -> int:
+        return len(list(Path(f"/proc/{mint.node.plugin_pid}/fd").iterdir()))
+
+    before = open_files()
+    for _ in range(50):
+        assert httpx.get(f"{mint.url}/v1/keysets").status_code == 200
+    wait_for(lambda: open_files() < before + 10, "the connections to be closed", AT_ONCE_S)
 
 
 def test_a_slow_http_client_does_not_keep_others_waiting(mint: Mint) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from tests.protocol.helpers import (
 PARSE_ERROR, INVALID_REQUEST, UNKNOWN_METHOD, INVALID_PARAMS = -32700, -32600, -32601, -32602
 MAX_SUBSCRIPTIONS, MAX_FILTERS, MAX_FILTERS_PER_CONNECTION, MAX_FRAME_BYTES = 100, 1000, 10_000, 256 * 1024
 MESSAGE_TOO_BIG = 1009
+NUT17 = json.loads((Path(__file__).parents[1] / "vectors" / "nut17.json").read_text())
 
 
 def mint_path(quote: str) -> str:
@@ -191,6 +193,32 @@ def test_connections_do_not_see_each_others_subscriptions(mint: Mint, purse: Pur
         other.unsubscribe("name")
     mint.node.pay_invoice(quote.request)
     assert ws.next().payload["state"] == "PAID"
+
+
+def test_the_messages_of_the_text_are_understood(ws: Socket) -> None:
+    ws.send(json.dumps(NUT17["subscribe_request"]))
+    assert ws.answer() == NUT17["subscribe_response"]
+    assert json.loads(ws.receive()) == NUT17["notifications"][0]
+    ws.send(json.dumps(NUT17["unsubscribe_request"]))
+    sub_id = NUT17["unsubscribe_request"]["params"]["subId"]
+    assert ws.answer() == {"jsonrpc": "2.0", "result": {"status": "OK", "subId": sub_id}, "id": 1}
+
+
+def test_the_kinds_of_bolt11_are_supported_and_no_others(mint: Mint, purse: Purse, ws: Socket) -> None:
+    filters = {
+        MINT_QUOTE: purse.request_mint(8).quote,
+        MELT_QUOTE: purse.quote(mint.invoice(5)).quote,
+        PROOF_STATE: random_ys(1)[0],
+    }
+    announced = mint.client.info()["nuts"]["17"]["supported"][0]["commands"]
+    assert set(announced) == set(filters)
+    for kind in NUT17["kinds"]:
+        if kind in filters:
+            ws.subscribe(kind, [filters[kind]])
+            ws.next()
+        else:
+            params = {"kind": kind, "subId": kind, "filters": [filters[MINT_QUOTE]]}
+            assert ws.refused("subscribe", params) == INVALID_PARAMS
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
