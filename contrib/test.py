@@ -16,7 +16,7 @@ import sys
 
 from contrib import bootstrap
 
-WORKERS = 4
+WORKERS = 3
 NODE_BINARIES = ("lightningd", "bitcoind", "bitcoin-cli")
 
 
