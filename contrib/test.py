@@ -17,6 +17,7 @@ import sys
 from contrib import bootstrap
 
 WORKERS = 3
+RERUNS = 2
 NODE_BINARIES = ("lightningd", "bitcoind", "bitcoin-cli")
 
 
@@ -30,7 +31,10 @@ def main() -> None:
         _check("ruff", "check")
         _check("mypy")
         # Most of the time goes into waiting for processes: more workers than cores, a file's tests in one of them.
-        _check("pytest", "--cov", "--cov-report=term", f"--numprocesses={WORKERS}", "--dist=loadfile")
+        # A test of several processes can fail on a machine that is too busy: it gets a second try, and the summary
+        # tells. What fails for a reason fails again.
+        options = [f"--numprocesses={WORKERS}", "--dist=loadfile", f"--reruns={RERUNS}"]
+        _check("pytest", "--cov", "--cov-report=term", *options)
     else:
         _check("pytest", *chosen)
 

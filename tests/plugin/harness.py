@@ -112,13 +112,13 @@ class RawPlugin:
         result: dict[str, Any] = self.request("getmanifest", {"allow-deprecated-apis": False})["result"]
         return result
 
-    def init(self, startup: bool = True, **options: Any) -> Any:
+    def init(self, **options: Any) -> Any:
         """The answer to init, in a node whose RPC socket nobody serves. Options are named in full, with `_` for `-`."""
         values = {name.replace("_", "-"): value for name, value in options.items()}
         configuration = {
             "lightning-dir": str(self.directory),
             "rpc-file": "lightning-rpc",
-            "startup": startup,
+            "startup": True,
             "network": "regtest",
         }
         return self.request("init", {"options": values, "configuration": configuration})["result"]

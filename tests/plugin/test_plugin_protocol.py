@@ -31,8 +31,17 @@ def raw(tmp_path: Path) -> Iterator[RawPlugin]:
 # --- getmanifest --------------------------------------------------------------------------------------------------
 
 
-def test_the_manifest_declares_every_option_as_a_string_with_its_default(raw: RawPlugin) -> None:
-    declared = {option["name"]: option for option in raw.manifest()["options"]}
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """The plugin's manifest. In the end, asking for it has left no trace."""
+    directory = tmp_path_factory.mktemp("manifest")
+    with RawPlugin(directory) as plugin:
+        yield plugin.manifest()
+    assert list(directory.iterdir()) == []
+
+
+def test_the_manifest_declares_every_option_as_a_string_with_its_default(manifest: dict[str, Any]) -> None:
+    declared = {option["name"]: option for option in manifest["options"]}
     assert set(declared) == {option.name for option in OPTIONS}
     for option in OPTIONS:
         assert declared[option.name]["type"] == "string"
@@ -40,22 +49,16 @@ def test_the_manifest_declares_every_option_as_a_string_with_its_default(raw: Ra
         assert declared[option.name]["description"]
 
 
-def test_the_manifest_declares_commands_that_a_read_only_rune_does_not_allow(raw: RawPlugin) -> None:
-    names = {method["name"] for method in raw.manifest()["rpcmethods"]}
+def test_the_manifest_declares_commands_that_a_read_only_rune_does_not_allow(manifest: dict[str, Any]) -> None:
+    names = {method["name"] for method in manifest["rpcmethods"]}
     assert "cashu-info" in names
     assert all(name.startswith("cashu-") for name in names)
 
 
-def test_the_manifest_subscribes_by_name_and_hooks_nothing(raw: RawPlugin) -> None:
-    manifest = raw.manifest()
+def test_the_manifest_subscribes_by_name_and_hooks_nothing(manifest: dict[str, Any]) -> None:
     assert set(manifest["subscriptions"]) == {"sendpay_success", "sendpay_failure", "invoice_payment", "shutdown"}
     assert manifest["hooks"] == []
     assert manifest["dynamic"] is True
-
-
-def test_getmanifest_touches_nothing(raw: RawPlugin) -> None:
-    raw.manifest()
-    assert list(raw.directory.iterdir()) == []
 
 
 def test_an_argument_of_lightningd_does_not_matter(tmp_path: Path) -> None:
@@ -73,22 +76,26 @@ def test_init_is_answered_at_once_though_the_node_does_not_answer(raw: RawPlugin
     assert time.monotonic() - begun < 5
 
 
-def test_after_init_the_port_is_bound_and_answers_503(raw: RawPlugin) -> None:
+@pytest.fixture(scope="module")
+def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RawPlugin, int]]:
+    """A plugin after init, waiting for a node that does not answer, and its port."""
     port = free_port()
-    raw.manifest()
-    raw.init(cashu_listen=f"127.0.0.1:{port}")
-    response = httpx.get(f"http://127.0.0.1:{port}/v1/info", timeout=AT_ONCE_S)
+    with RawPlugin(tmp_path_factory.mktemp("waiting")) as plugin:
+        plugin.manifest()
+        plugin.init(cashu_listen=f"127.0.0.1:{port}")
+        yield plugin, port
+
+
+def test_after_init_the_port_is_bound_and_answers_503(waiting: tuple[RawPlugin, int]) -> None:
+    response = httpx.get(f"http://127.0.0.1:{waiting[1]}/v1/info", timeout=AT_ONCE_S)
     assert response.status_code == 503
     assert response.headers["retry-after"]
     assert set(response.json()) == {"detail", "code"}
 
 
-def test_before_it_is_ready_cashu_info_says_so(raw: RawPlugin) -> None:
-    port = free_port()
-    raw.manifest()
-    raw.init(cashu_listen=f"127.0.0.1:{port}")
-    info = raw.request("cashu-info", {})["result"]
-    assert (info["state"], info["url"]) == ("starting", f"http://127.0.0.1:{port}")
+def test_before_it_is_ready_cashu_info_says_so(waiting: tuple[RawPlugin, int]) -> None:
+    info = waiting[0].request("cashu-info", {})["result"]
+    assert (info["state"], info["url"]) == ("starting", f"http://127.0.0.1:{waiting[1]}")
 
 
 def test_before_init_cashu_info_is_an_error_without_a_traceback(raw: RawPlugin) -> None:
@@ -178,6 +185,13 @@ def test_a_bad_value_disables_the_plugin_with_a_sentence_that_names_the_option(t
         assert "Traceback" not in answer["disable"]
         said = [message["params"] for message in tried.messages[heard:]]
         assert [line for line in said if line["level"] == "broken"] == []
+
+
+@pytest.mark.parametrize("what", ["mint", "melt"])
+def test_a_minimum_above_the_maximum_disables_the_plugin(tried: RawPlugin, what: str) -> None:
+    bounds = {f"cashu_min_{what}": "10", f"cashu_max_{what}": "9"}
+    answer = tried.init(**{"cashu_listen": f"127.0.0.1:{free_port()}", **bounds})
+    assert f"cashu-min-{what}=10 is above cashu-max-{what}=9" in answer["disable"]
 
 
 # --- its end ------------------------------------------------------------------------------------------------------

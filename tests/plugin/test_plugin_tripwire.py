@@ -168,7 +168,7 @@ def test_a_file_that_is_no_ledger_is_refused(make_mint: MakeMint) -> None:
     mint.ledger_path.unlink()
 
 
-@pytest.mark.parametrize("db", [".", "/", "/dev/null/ledger", "/proc/ledger", "x" * 300], ids=lambda path: path[:20])
+@pytest.mark.parametrize("db", [".", "/", "/dev/null/ledger"], ids=lambda path: path[:20])
 def test_a_path_that_cannot_be_a_ledger_is_refused_with_a_sentence(make_mint: MakeMint, db: str) -> None:
     mint = make_mint(started=False, db=db)
     mint.node.start()
