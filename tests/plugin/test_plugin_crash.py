@@ -14,7 +14,7 @@ from ledger.errors import Code
 from tests.plugin.harness import HELD, PAID, PENDING, SPENT, UNPAID, UNSPENT, Melt, Mint, Purse, wait_for
 
 OPTIONS = {"retry_for": 1}
-CONSTANTS = {"plugin.methods.verdict:ROUTING_GRACE_S": 3, "plugin.methods.verdict:RETRY_S": 0.5}
+CONSTANTS = {"plugin.methods.verdict:ROUTING_GRACE_S": 12, "plugin.methods.verdict:RETRY_S": 0.5}
 
 BEGIN = "ledger.ledger:Ledger.begin_melt"
 COMMITTED = "ledger.store.writer:Writer._answer"
@@ -160,7 +160,7 @@ def test_a_waiting_request_loses_its_answer_but_not_its_payment(mint: Mint, purs
 @pytest.mark.parametrize("ok", [True, False], ids=["paid", "failed"])
 def test_an_xpay_that_routes_while_the_plugin_restarts_is_not_given_up(mint: Mint, purse: Purse, ok: bool) -> None:
     part = Part.success() if ok else Part.failure()
-    melt = purse.prepare(mint.invoice(behaviour=Behaviour(parts=(part,), delay_s=3.0)))
+    melt = purse.prepare(mint.invoice(behaviour=Behaviour(parts=(part,), delay_s=8.0)))
     purse.post(melt, prefer_async=True)
     mint.node.wait_for_call("xpay")
     mint.restart_plugin(kill=True)
