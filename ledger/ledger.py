@@ -177,7 +177,7 @@ class Ledger:
         if (answered := self._answered(digest)) is not None:
             return answered
         with self.read() as db:  # refused without curve work; `commit` decides for good
-            mint.require_mintable(db, method, [request.quote], self.now())
+            mint.require_mintable(db, method, [(request.quote, request.signature)], request.outputs, self.now())
         prepared = mint.prepare(self.keysets, method, request, digest, self.now())
         return self.submit(lambda tx: mint.commit(tx, prepared))
 
@@ -187,8 +187,11 @@ class Ledger:
         if (answered := self._answered(digest)) is not None:
             return answered
         mint.check_batch(request.quotes)
-        with self.read() as db:
-            mint.require_mintable(db, method, request.quotes, self.now())
+        signatures = request.signatures or [None] * len(request.quotes)
+        if len(signatures) == len(request.quotes):  # else refused below
+            with self.read() as db:
+                locks = list(zip(request.quotes, signatures, strict=True))
+                mint.require_mintable(db, method, locks, request.outputs, self.now())
         prepared = mint.prepare_batch(self.keysets, method, request, digest, self.now())
         return self.submit(lambda tx: mint.commit(tx, prepared))
 

@@ -268,10 +268,18 @@ def _take(tx: Transaction, quote: MintQuote, claim: Claim, issue: Prepared) -> i
     return amount
 
 
-def require_mintable(db: apsw.Connection, method: str, quote_ids: Sequence[str], now: int) -> None:
-    """Raises 20000, 20001, 20002 or 20007 if nothing can be issued for one of these quotes now."""
-    for quote_id in quote_ids:
-        _require_mintable(get(db, method, quote_id), now)
+def require_mintable(
+    db: apsw.Connection,
+    method: str,
+    quotes: Sequence[tuple[str, str | None]],
+    messages: Sequence[BlindedMessage],
+    now: int,
+) -> None:
+    """Raises 20000, 20008, 20001, 20002 or 20007 if nothing can be issued now for one of these (quote, signature)."""
+    for quote_id, signature in quotes:
+        quote = get(db, method, quote_id)
+        require_signature(quote, signature, messages)
+        _require_mintable(quote, now)
 
 
 def _require_mintable(quote: MintQuote, now: int) -> None:
