@@ -2,6 +2,7 @@
 
     python3 -m contrib.test               # all of it
     python3 -m contrib.test tests/ledger  # these tests only (arguments go to pytest)
+    python3 -m contrib.test -m slow       # what takes too long for every day: loads
 
 Tests on a real node run where lightningd, bitcoind and bitcoin-cli are on PATH, and are skipped visibly elsewhere;
 with REQUIRE_LIGHTNINGD=1 they fail instead.
@@ -33,7 +34,7 @@ def main() -> None:
         # Most of the time goes into waiting for processes: more workers than cores, a file's tests in one of them.
         # A test of several processes can fail on a machine that is too busy: it gets a second try, and the summary
         # tells. What fails for a reason fails again.
-        options = [f"--numprocesses={WORKERS}", "--dist=loadfile", f"--reruns={RERUNS}"]
+        options = [f"--numprocesses={WORKERS}", "--dist=loadfile", f"--reruns={RERUNS}", "-m", "not slow"]
         _check("pytest", "--cov", "--cov-report=term", *options)
     else:
         _check("pytest", *chosen)

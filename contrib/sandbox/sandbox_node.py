@@ -209,7 +209,7 @@ class SandboxNode:
             asyncio.run_coroutine_threadsafe(self.node.handle(Request(method, params, None)), self._running_loop())
         )
 
-    def do(self, work: Callable[[Node], Result]) -> Result:
+    def do(self, work: Callable[[Node], Result], *, timeout_s: float = DEFAULT_TIMEOUT_S) -> Result:
         """Run a function in the node's thread."""
 
         async def run() -> Result:
@@ -217,7 +217,7 @@ class SandboxNode:
             self.node.flush()
             return result
 
-        return self._wait(run(), DEFAULT_TIMEOUT_S)
+        return self._wait(run(), timeout_s)
 
     # -- payments ------------------------------------------------------------------------------------------------
 

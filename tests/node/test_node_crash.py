@@ -82,7 +82,7 @@ def test_the_plugin_was_away_when_a_held_melt_was_decided(
 
 @pytest.mark.parametrize(
     ("kind", "delay_ms"),
-    [("paid", 0), ("paid", 15), ("refused", 15), pytest.param("unroutable", 0, marks=pytest.mark.slow)],
+    [("paid", 0), ("paid", 15), ("refused", 15), ("unroutable", 0)],
 )
 def test_a_plugin_killed_around_dispatch_finds_out(network: Network, kind: str, delay_ms: int) -> None:
     """The plugin is killed just after PENDING, before it can hear of the outcome: it finds the truth later.

@@ -102,7 +102,6 @@ def purse(program: installs.Program, mint: Mint, tmp_path: Path) -> GetPurse:
     return lambda name="alice", unit="sat": Purse(program, mint, tmp_path, name, unit)
 
 
-@pytest.mark.slow
 @BOTH_FEES
 def test_mint_send_receive(purse: GetPurse) -> None:
     alice, bob = purse("alice"), purse("bob")
@@ -123,7 +122,6 @@ def test_selfpay(purse: GetPurse) -> None:
     assert 990 <= balance(alice.run("balance")) < 1000
 
 
-@pytest.mark.slow
 def test_p2pk(purse: GetPurse) -> None:
     alice, bob, carol = purse("alice"), purse("bob"), purse("carol")
     alice.fund(200)
@@ -153,7 +151,6 @@ def test_pay_that_fails(purse: GetPurse, mint: Mint) -> None:
     assert "Invoice paid." in said
 
 
-@pytest.mark.slow
 def test_restore(purse: GetPurse) -> None:
     alice = purse("alice")
     alice.fund(500)
