@@ -205,7 +205,7 @@ class Ledger:
 
     def create_melt_quote(self, quote: melt.NewMeltQuote) -> Future[MeltQuote]:
         """Store a new melt quote."""
-        return self.submit(lambda tx: melt.create(tx, quote))
+        return self.submit(lambda tx: _create(tx, quote))
 
     def melt_quote(self, method: str, quote_id: str) -> MeltQuote:
         """A melt quote as it is now. Raises 20000."""
@@ -238,7 +238,7 @@ class Ledger:
         with self.read() as db:
             return melt.pending(db)
 
-    def pending_melt(self, payment_hash: bytes) -> melt.PendingMelt | None:
+    def pending_melt(self, payment_hash: bytes) -> melt.PendingPayment | None:
         """The melt in flight for this payment hash."""
         with self.read() as db:
             return melt.pending_by_hash(db, payment_hash)
@@ -250,6 +250,15 @@ class Ledger:
     ) -> Future[node.NodeRun]:
         """The plugin has started: with the node, or into one that was running (see `node.note_start`)."""
         return self.submit(lambda tx: node.note_start(tx, node_started, process, process_started_at))
+
+
+def _create(tx: Transaction, quote: melt.NewMeltQuote) -> MeltQuote:
+    match quote:
+        case melt.NewPayment():
+            return melt.create_payment(tx, quote)
+        case melt.NewPayout():
+            return melt.create_payout(tx, quote)
+    raise TypeError(f"a melt quote of an unknown kind: {type(quote)}")
 
 
 def _done(result: T) -> Future[T]:

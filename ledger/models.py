@@ -23,6 +23,8 @@ MAX_QUOTE_ID_LENGTH = 128
 MAX_DESCRIPTION_LENGTH = 512
 MAX_INVOICE_LENGTH = 8192
 MAX_UNIT_LENGTH = 16
+MAX_FEE_OPTIONS = 16
+"""Of an on-chain melt quote."""
 
 Amount = Annotated[int, Field(strict=True, ge=0, le=MAX_AMOUNT)]
 PositiveAmount = Annotated[int, Field(strict=True, ge=1, le=MAX_AMOUNT)]
@@ -31,6 +33,9 @@ SignatureHex = Annotated[str, StringConstraints(strict=True, max_length=256)]
 KeysetId = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=66)]
 QuoteId = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=MAX_QUOTE_ID_LENGTH)]
 Unit = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=MAX_UNIT_LENGTH)]
+Description = Annotated[str, StringConstraints(strict=True, max_length=MAX_DESCRIPTION_LENGTH)]
+PubkeyHex = Annotated[str, StringConstraints(strict=True, max_length=256)]
+PaymentRequest = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=MAX_INVOICE_LENGTH)]
 
 
 class Wire(BaseModel):
@@ -147,7 +152,7 @@ class SignaturesResponse(Wire):
     signatures: list[BlindSignature]
 
 
-# --- NUT-04, NUT-20, NUT-23 -------------------------------------------------------------------------------------
+# --- NUT-04, NUT-20, NUT-23, NUT-25, NUT-30 --------------------------------------------------------------------
 
 
 class MintQuoteBolt11Request(Wire):
@@ -155,24 +160,55 @@ class MintQuoteBolt11Request(Wire):
 
     amount: Amount
     unit: Unit
-    description: Annotated[str, StringConstraints(strict=True, max_length=MAX_DESCRIPTION_LENGTH)] | None = None
-    pubkey: Annotated[str, StringConstraints(strict=True, max_length=256)] | None = None
+    description: Description | None = None
+    pubkey: PubkeyHex | None = None
+
+
+class MintQuoteBolt12Request(Wire):
+    """`POST /v1/mint/quote/bolt12`. Without `amount`, whoever pays the offer says how much."""
+
+    amount: Amount | None = None
+    unit: Unit
+    description: Description | None = None
+    pubkey: PubkeyHex | None = None  # required; its absence has a code of its own
+
+
+class MintQuoteOnchainRequest(Wire):
+    """`POST /v1/mint/quote/onchain`."""
+
+    unit: Unit
+    pubkey: PubkeyHex | None = None  # required; its absence has a code of its own
 
 
 class MintQuote(Wire):
-    """A mint quote as wallets see it. `updated_at` (unix seconds) grows strictly with every change."""
+    """What mint quotes of all methods have. `updated_at` (unix seconds) grows strictly with every change."""
 
     quote: str
     request: str
-    amount: int | None
     unit: str
     method: str
-    state: MintQuoteState
     expiry: int | None
     pubkey: str | None
     amount_paid: int
     amount_issued: int
     updated_at: int
+
+
+class MintQuoteBolt11(MintQuote):
+    """A mint quote as wallets see it (NUT-23)."""
+
+    amount: int
+    state: MintQuoteState
+
+
+class MintQuoteBolt12(MintQuote):
+    """A mint quote as wallets see it (NUT-25): `request` is an offer, `amount` what each payment of it shall be."""
+
+    amount: int | None
+
+
+class MintQuoteOnchain(MintQuote):
+    """A mint quote as wallets see it (NUT-30): `request` is an address."""
 
 
 class MintRequest(Wire):
@@ -201,7 +237,7 @@ class MintBatchRequest(Wire):
     signatures: list[SignatureHex | None] | None = None
 
 
-# --- NUT-05, NUT-08, NUT-23 -------------------------------------------------------------------------------------
+# --- NUT-05, NUT-08, NUT-23, NUT-25, NUT-30 --------------------------------------------------------------------
 
 
 class AmountlessOption(Wire):
@@ -226,25 +262,68 @@ class MeltQuoteOptions(Wire):
 class MeltQuoteBolt11Request(Wire):
     """`POST /v1/melt/quote/bolt11`."""
 
-    request: Annotated[str, StringConstraints(strict=True, min_length=1, max_length=MAX_INVOICE_LENGTH)]
+    request: PaymentRequest
     unit: Unit
     options: MeltQuoteOptions | None = None
 
 
+class MeltQuoteBolt12Options(Wire):
+    """Options of a melt quote request for an offer."""
+
+    amountless: AmountlessOption | None = None
+
+
+class MeltQuoteBolt12Request(Wire):
+    """`POST /v1/melt/quote/bolt12`."""
+
+    request: PaymentRequest
+    unit: Unit
+    options: MeltQuoteBolt12Options | None = None
+
+
+class MeltQuoteOnchainRequest(Wire):
+    """`POST /v1/melt/quote/onchain`: pay `amount` to the address `request`."""
+
+    request: PaymentRequest
+    unit: Unit
+    amount: Amount
+
+
 class MeltQuote(Wire):
-    """A melt quote as wallets see it, in every state. `error` says why the last attempt failed (an extension)."""
+    """What melt quotes of all methods have, in every state. `error` (an extension): why the last attempt failed."""
 
     quote: str
     request: str
     amount: int
     unit: str
     method: str
-    fee_reserve: int
     state: MeltQuoteState
     expiry: int
-    payment_preimage: str | None = None
     change: list[BlindSignature] | None = None
     error: str | None = None
+
+
+class MeltQuoteLightning(MeltQuote):
+    """A melt quote as wallets see it, for bolt11 and bolt12 (NUT-23, NUT-25)."""
+
+    fee_reserve: int
+    payment_preimage: str | None = None
+
+
+class FeeOption(Wire):
+    """One of an on-chain quote's fees: choose it by `fee_index` when the quote is executed (NUT-30)."""
+
+    fee_index: int
+    fee_reserve: int
+    estimated_blocks: int
+
+
+class MeltQuoteOnchain(MeltQuote):
+    """A melt quote as wallets see it (NUT-30). `outpoint` is `txid:vout`, from the broadcast on."""
+
+    fee_options: list[FeeOption]
+    selected_fee_index: int | None = None
+    outpoint: str | None = None
 
 
 class MeltRequest(Wire):
@@ -254,6 +333,12 @@ class MeltRequest(Wire):
     inputs: list[Proof]
     outputs: list[BlindedMessage] | None = None
     prefer_async: Annotated[bool, Field(strict=True)] | None = None
+
+
+class MeltOnchainRequest(MeltRequest):
+    """`POST /v1/melt/onchain`. Always asynchronous, whatever `prefer_async` says (NUT-30)."""
+
+    fee_index: Annotated[int, Field(strict=True, ge=0, le=MAX_FEE_OPTIONS)]
 
 
 # --- NUT-07 -----------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from pyln.client.plugin import Request, RpcException
 from plugin import commands, logs
 from plugin.http import server
 from plugin.mint import Mint, Surroundings
-from plugin.node.events import EventsLost, InvoicePaid, NodeEvent, PartFailed, PartSucceeded
+from plugin.node.events import BlockAdded, CoinsMoved, EventsLost, InvoicePaid, NodeEvent, PartFailed, PartSucceeded
 from plugin.options import OPTIONS, OptionError, Settings, parse
 
 OLDEST_NODE = (26, 6)
@@ -166,6 +166,15 @@ def _declare(plugin: Plugin, runner: Runner) -> None:
     @plugin.subscribe("invoice_payment")
     def on_invoice_payment(plugin: Plugin, invoice_payment: dict[str, Any], **_: Any) -> None:
         runner.post(InvoicePaid())
+
+    @plugin.subscribe("block_added")
+    def on_block(plugin: Plugin, block_added: dict[str, Any], **_: Any) -> None:
+        hand_over(BlockAdded.read, block_added)
+
+    @plugin.subscribe("coin_movement")
+    def on_coin_movement(plugin: Plugin, coin_movement: dict[str, Any], **_: Any) -> None:
+        if coin_movement.get("type") == "chain_mvt":
+            runner.post(CoinsMoved())
 
     @plugin.subscribe("shutdown")
     def on_shutdown(plugin: Plugin, **_: Any) -> None:

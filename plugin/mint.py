@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,11 +19,16 @@ from ledger.store.database import Database
 from plugin.http import app as http_app
 from plugin.http import server
 from plugin.http.subscriptions import Hub
-from plugin.methods.bolt11 import METHOD, Bolt11Method
+from plugin.methods.lightning import Lightning, LightningMethod
+from plugin.methods.method import Method
+from plugin.methods.method import Mint as MintParts
+from plugin.methods.onchain import OnchainMethod
 from plugin.methods.outcomes import Outcomes
 from plugin.methods.receipts import Receipts
+from plugin.methods.table import METHODS
 from plugin.methods.verdict import Verdicts
 from plugin.node import process
+from plugin.node.chain import Chain
 from plugin.node.events import EventQueue, EventsLost, InvoicePaid, NodeEvent, PartFailed, PartSucceeded
 from plugin.node.rpc import NodeRpc, NodeUnavailableError, OutcomeUnknownError, RpcError
 from plugin.node.view import Node
@@ -75,7 +80,8 @@ class Mint:
         self.events = EventQueue(self._loop)
         self._rpc = NodeRpc(surroundings.rpc_socket, lambda: self.events.post(EventsLost()))
         self._node = Node(self._rpc)
-        self._app = http_app.create_app(lambda: self._why_not_ready)
+        self._methods = [method for method in METHODS if method.name in surroundings.settings.methods]
+        self._app = http_app.create_app(lambda: self._why_not_ready, self._methods)
 
     @property
     def url(self) -> str:
@@ -155,23 +161,35 @@ class Mint:
         await self._make_keysets(ledger)
         ledger.subscribe(self._outcomes.on_event)
         ledger.subscribe(self._note_change)
-        hub = Hub(ledger, self._loop)
+        hub = Hub(ledger, self._loop, [method.name for method in self._methods])
         ledger.subscribe(hub.on_event)
         info = await self._patiently(self._node.info)
         verdicts = Verdicts(
             ledger, self._node, self._supervisor, maxdelay=settings.maxdelay, retry_for_s=settings.retry_for_s
         )
-        receipts = Receipts(ledger, self._node, METHOD)
+        receipts = Receipts(ledger, self._node)
         await self._patiently(receipts.catch_up)
         verdicts.start(run)
+        parts = MintParts(settings, ledger, self._outcomes, self._supervisor)
+        lightning = Lightning(self._node, info, receipts, verdicts)
+        methods = {method.name: method for method in self._build(parts, lightning)}
+        for method in methods.values():
+            await self._patiently(method.start)
         self._supervisor.forever("receipts", receipts.run())
-        self._supervisor.forever("node events", self.events.consume(_dispatcher(verdicts, receipts)))
+        self._supervisor.forever("node events", self.events.consume(_dispatcher(verdicts, receipts, methods.values())))
         self._supervisor.forever("ledger record", self._keep_record(ledger))
-        method = Bolt11Method(settings, ledger, self._node, info, receipts, verdicts, self._outcomes, self._supervisor)
-        self.services = Services(settings, ledger, method, verdicts, hub)
+        self.services = Services(settings, ledger, methods, verdicts, hub)
         http_app.install(self._app, self.services)
         self._why_not_ready = None
         log.info("the mint is ready at %s", self.url)
+
+    def _build(self, parts: MintParts, lightning: Lightning) -> Iterator[Method]:
+        for method in self._methods:
+            if issubclass(method, LightningMethod):
+                yield method(parts, lightning)
+            else:
+                assert issubclass(method, OnchainMethod)
+                yield method(parts, Chain(self._rpc), lightning.info)
 
     async def _note_start(self, ledger: Ledger) -> NodeRun:
         found = await asyncio.to_thread(process.find, self._rpc.path)
@@ -213,7 +231,7 @@ def _log_quietly(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> N
     log.debug("while stopping: %s", context.get("message"))
 
 
-def _dispatcher(verdicts: Verdicts, receipts: Receipts) -> Callable[[NodeEvent], None]:
+def _dispatcher(verdicts: Verdicts, receipts: Receipts, methods: Iterable[Method]) -> Callable[[NodeEvent], None]:
     """Which event is a hint for whom."""
 
     def dispatch(event: NodeEvent) -> None:
@@ -227,5 +245,7 @@ def _dispatcher(verdicts: Verdicts, receipts: Receipts) -> Callable[[NodeEvent],
             case EventsLost():
                 receipts.hint()
                 verdicts.look_at_all()
+        for method in methods:
+            method.on_event(event)
 
     return dispatch

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from ledger import methods
 from ledger.keysets import MAX_INPUT_FEE_PPK
 from ledger.units import MSAT_PER_UNIT
 
@@ -22,6 +23,10 @@ MAX_WAIT_S = 3600
 MAX_GRACE_MS = 60_000
 MAX_MAXDELAY = 2016
 MAX_RETRY_FOR_S = 3600
+ONCHAIN_DUST_SAT = 1000
+"""Smallest amount that can be set for on-chain payments: above what any kind of output needs to be relayed."""
+MAX_CONFIRMATIONS = 100
+MAX_EXPIRY_DAYS = 3650
 
 
 class OptionError(Exception):
@@ -37,6 +42,10 @@ class Settings:
     name: str
     description: str
     units: tuple[str, ...]
+    methods: tuple[str, ...]
+    onchain_min: int
+    onchain_confirmations: int
+    onchain_expiry_days: int
     input_fee_ppk: int
     fee_reserve_percent: Decimal
     fee_reserve_min: int
@@ -104,12 +113,14 @@ def _listen(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _units(text: str) -> tuple[str, ...]:
-    units = tuple(unit.strip().lower() for unit in text.split(",") if unit.strip())
-    unknown = [unit for unit in units if unit not in MSAT_PER_UNIT]
-    if not units or unknown or len(set(units)) != len(units):
-        raise ValueError(f"must be a list, without repetition, out of: {', '.join(MSAT_PER_UNIT)}")
-    return units
+def _list_of(*known: str) -> Callable[[str], tuple[str, ...]]:
+    def parse(text: str) -> tuple[str, ...]:
+        chosen = tuple(name.strip().lower() for name in text.split(",") if name.strip())
+        if not chosen or not set(chosen) <= set(known) or len(set(chosen)) != len(chosen):
+            raise ValueError(f"must be a list, without repetition, out of: {', '.join(known)}")
+        return chosen
+
+    return parse
 
 
 OPTIONS = (
@@ -135,7 +146,37 @@ OPTIONS = (
         "What the mint says of itself to wallets.",
         _text(MAX_DESCRIPTION_LENGTH),
     ),
-    Option("cashu-units", "units", "sat", "Units of the ecash, separated by commas: sat, msat.", _units),
+    Option(
+        "cashu-units", "units", "sat", "Units of the ecash, separated by commas: sat, msat.", _list_of(*MSAT_PER_UNIT)
+    ),
+    Option(
+        "cashu-methods",
+        "methods",
+        "bolt11,bolt12,onchain",
+        "Payment methods that are switched on, separated by commas: bolt11, bolt12, onchain.",
+        _list_of(methods.BOLT11, methods.BOLT12, methods.ONCHAIN),
+    ),
+    Option(
+        "cashu-onchain-min",
+        "onchain_min",
+        "10000",
+        "Smallest on-chain payment, in sat: of a deposit, each output by itself, and of a melt.",
+        _whole(ONCHAIN_DUST_SAT, MAX_AMOUNT_SAT),
+    ),
+    Option(
+        "cashu-onchain-confirmations",
+        "onchain_confirmations",
+        "3",
+        "Blocks, from the one with its transaction on, after which an on-chain payment counts as made.",
+        _whole(1, MAX_CONFIRMATIONS),
+    ),
+    Option(
+        "cashu-onchain-expiry-days",
+        "onchain_expiry_days",
+        "7",
+        "Days for which the address of a mint quote can be paid; 0 for no end. What comes later is not credited.",
+        _whole(0, MAX_EXPIRY_DAYS),
+    ),
     Option(
         "cashu-input-fee-ppk",
         "input_fee_ppk",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -9,7 +10,7 @@ from quart import current_app
 
 from ledger.ledger import Ledger
 from plugin.http.subscriptions import Hub
-from plugin.methods.bolt11 import Bolt11Method
+from plugin.methods.method import Method
 from plugin.methods.verdict import Verdicts
 from plugin.options import Settings
 
@@ -18,13 +19,17 @@ EXTENSION = "nutbolt"
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """A running mint."""
+    """A running mint. `methods`: those that are switched on, by their names."""
 
     settings: Settings
     ledger: Ledger
-    bolt11: Bolt11Method
+    methods: Mapping[str, Method]
     verdicts: Verdicts
     hub: Hub
+
+    def method(self, name: str) -> Method:
+        """The payment method of this name; it must be switched on."""
+        return self.methods[name]
 
 
 def services() -> Services:

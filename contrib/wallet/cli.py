@@ -285,7 +285,7 @@ def pay(
         _show_payment(context, wallet, quote)
 
 
-def _show_payment(context: Context, wallet: Wallet, quote: models.MeltQuote) -> None:
+def _show_payment(context: Context, wallet: Wallet, quote: models.MeltQuoteLightning) -> None:
     data = _quote_data(quote) | {"cost": None, "preimage_is_valid": None}
     if quote.state == MeltQuoteState.PENDING:
         context.display.result(data, f"the mint is paying; `pending` tells the outcome of {quote.quote}")
@@ -391,7 +391,7 @@ def _outcome(operation: Operation) -> str:
     return f"{text}  ({operation.quote})" if operation.quote else text
 
 
-def _quote_data(quote: models.MintQuote | models.MeltQuote) -> dict[str, Any]:
+def _quote_data(quote: models.MintQuoteBolt11 | models.MeltQuoteLightning) -> dict[str, Any]:
     data = quote.model_dump(mode="json", exclude={"change"})
     return data | {"expires": bolt11.decode(quote.request).expires_at} if quote.request else data
 

@@ -154,18 +154,20 @@ class MintClient:
         description: str | None = None,
         pubkey: str | None = None,
         method: str = "bolt11",
-    ) -> models.MintQuote:
+    ) -> models.MintQuoteBolt11:
         """`POST /v1/mint/quote/{method}` (NUT-04, 23); `pubkey` locks the quote (NUT-20)."""
         path = f"/v1/mint/quote/{method}"
         body = models.MintQuoteBolt11Request.model_construct(
             amount=amount, unit=unit, description=description, pubkey=pubkey
         )
-        return self._parse(models.MintQuote, _filled_mint_quote(self.request("POST", path, _json(body)), method), path)
+        return self._parse(
+            models.MintQuoteBolt11, _filled_mint_quote(self.request("POST", path, _json(body)), method), path
+        )
 
-    def mint_quote(self, quote_id: str, *, method: str = "bolt11") -> models.MintQuote:
+    def mint_quote(self, quote_id: str, *, method: str = "bolt11") -> models.MintQuoteBolt11:
         """`GET /v1/mint/quote/{method}/{quote_id}`."""
         path = f"/v1/mint/quote/{method}/{quote_id}"
-        return self._parse(models.MintQuote, _filled_mint_quote(self.request("GET", path), method), path)
+        return self._parse(models.MintQuoteBolt11, _filled_mint_quote(self.request("GET", path), method), path)
 
     def mint(
         self,
@@ -189,18 +191,20 @@ class MintClient:
         amount_msat: int | None = None,
         options: models.MeltQuoteOptions | None = None,
         method: str = "bolt11",
-    ) -> models.MeltQuote:
+    ) -> models.MeltQuoteLightning:
         """`POST /v1/melt/quote/{method}` (NUT-05, 23); `amount_msat` for a request that names no amount."""
         if amount_msat is not None:
             options = models.MeltQuoteOptions(amountless=models.AmountlessOption(amount_msat=amount_msat))
         path = f"/v1/melt/quote/{method}"
         body = models.MeltQuoteBolt11Request.model_construct(request=request, unit=unit, options=options)
-        return self._parse(models.MeltQuote, _filled_quote(self.request("POST", path, _json(body)), method), path)
+        return self._parse(
+            models.MeltQuoteLightning, _filled_quote(self.request("POST", path, _json(body)), method), path
+        )
 
-    def melt_quote(self, quote_id: str, *, method: str = "bolt11") -> models.MeltQuote:
+    def melt_quote(self, quote_id: str, *, method: str = "bolt11") -> models.MeltQuoteLightning:
         """`GET /v1/melt/quote/{method}/{quote_id}`."""
         path = f"/v1/melt/quote/{method}/{quote_id}"
-        return self._parse(models.MeltQuote, _filled_quote(self.request("GET", path), method), path)
+        return self._parse(models.MeltQuoteLightning, _filled_quote(self.request("GET", path), method), path)
 
     def melt(
         self,
@@ -211,7 +215,7 @@ class MintClient:
         prefer_async: bool | None = None,
         method: str = "bolt11",
         timeout_s: float | None = None,
-    ) -> models.MeltQuote:
+    ) -> models.MeltQuoteLightning:
         """`POST /v1/melt/{method}`: pay. `outputs` are blank ones for change (NUT-08).
 
         With `prefer_async` the answer may be PENDING; without it the mint answers when the payment is decided.
@@ -224,7 +228,7 @@ class MintClient:
             prefer_async=prefer_async,
         )
         answer = self.request("POST", path, _json(body), timeout_s=timeout_s or self.melt_timeout_s)
-        return self._parse(models.MeltQuote, _filled_quote(answer, method), path)
+        return self._parse(models.MeltQuoteLightning, _filled_quote(answer, method), path)
 
     # --- states and restore -------------------------------------------------------------------------------------
 

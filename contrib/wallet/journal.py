@@ -228,7 +228,9 @@ class Journal:
 
     # --- melt ---------------------------------------------------------------------------------------------------
 
-    def run_melt(self, operation: int, *, prefer_async: bool, timeout_s: float | None = None) -> models.MeltQuote:
+    def run_melt(
+        self, operation: int, *, prefer_async: bool, timeout_s: float | None = None
+    ) -> models.MeltQuoteLightning:
         """Send the melt of a journal entry; returns the quote, which may be PENDING.
 
         Raises MintError if it was refused or the payment failed: the inputs are free again. Raises MintUnreachableError
@@ -263,14 +265,14 @@ class Journal:
                 self.resolve(operation)
             return quote
 
-    def _after_refused_melt(self, operation: int, error: MintError) -> models.MeltQuote:
+    def _after_refused_melt(self, operation: int, error: MintError) -> models.MeltQuoteLightning:
         try:
             self.resolve(operation, error=error)
         except MintUnreachableError:
             raise error from None
         return self._quote_or(operation, error)
 
-    def _quote_or(self, operation: int, error: WalletError) -> models.MeltQuote:
+    def _quote_or(self, operation: int, error: WalletError) -> models.MeltQuoteLightning:
         """The quote of a melt that runs or is done after all; otherwise raises `error`."""
         entry = self._store.operation(operation)
         assert entry.quote is not None
@@ -315,7 +317,7 @@ class Journal:
         if change:
             self._finish(operation.id, change)
 
-    def _finish_melt(self, operation: int, quote: models.MeltQuote) -> None:
+    def _finish_melt(self, operation: int, quote: models.MeltQuoteLightning) -> None:
         outputs = self.outputs(operation)
         if quote.change:
             keysets = self._keyring.load(signature.id for signature in quote.change)
@@ -329,7 +331,7 @@ class Journal:
             if self._store.operation(operation).state == "open":
                 self._store.set_operation(operation, "pending")
 
-    def _store_melt_quote(self, mint: str, quote: models.MeltQuote) -> None:
+    def _store_melt_quote(self, mint: str, quote: models.MeltQuoteLightning) -> None:
         with self._store.transaction():
             self._store.put_melt_quote(mint, quote)
 

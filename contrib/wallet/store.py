@@ -386,7 +386,7 @@ class Store:
 
     # --- quotes -------------------------------------------------------------------------------------------------
 
-    def put_mint_quote(self, mint: str, quote: models.MintQuote, key_index: int | None = None) -> None:
+    def put_mint_quote(self, mint: str, quote: models.MintQuoteBolt11, key_index: int | None = None) -> None:
         """Keep the newest form of a mint quote: one that was on its way for longer must not undo a later one."""
         self._run(
             "INSERT INTO mint_quotes VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET body = excluded.body"
@@ -394,37 +394,37 @@ class Store:
             *(mint, quote.quote, key_index, quote.model_dump_json(), int(time.time())),
         )
 
-    def mint_quotes(self, mint: str) -> list[models.MintQuote]:
+    def mint_quotes(self, mint: str) -> list[models.MintQuoteBolt11]:
         """All mint quotes, oldest first."""
         rows = self._rows("SELECT body FROM mint_quotes WHERE mint = ? ORDER BY created_at, id", mint)
-        return [models.MintQuote.model_validate_json(row["body"]) for row in rows]
+        return [models.MintQuoteBolt11.model_validate_json(row["body"]) for row in rows]
 
-    def mint_quote(self, mint: str, quote: str) -> models.MintQuote | None:
+    def mint_quote(self, mint: str, quote: str) -> models.MintQuoteBolt11 | None:
         """One mint quote as it was last seen."""
         rows = self._rows("SELECT body FROM mint_quotes WHERE mint = ? AND id = ?", mint, quote)
-        return models.MintQuote.model_validate_json(rows[0]["body"]) if rows else None
+        return models.MintQuoteBolt11.model_validate_json(rows[0]["body"]) if rows else None
 
     def quote_key_index(self, mint: str, quote: str) -> int | None:
         """Index of the key that locks a mint quote."""
         rows = self._rows("SELECT key_index FROM mint_quotes WHERE mint = ? AND id = ?", mint, quote)
         return rows[0]["key_index"] if rows else None
 
-    def put_melt_quote(self, mint: str, quote: models.MeltQuote) -> None:
+    def put_melt_quote(self, mint: str, quote: models.MeltQuoteLightning) -> None:
         """Keep the newest form of a melt quote."""
         self._run(
             "INSERT INTO melt_quotes VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET body = excluded.body",
             *(mint, quote.quote, quote.model_dump_json(), int(time.time())),
         )
 
-    def melt_quotes(self, mint: str) -> list[models.MeltQuote]:
+    def melt_quotes(self, mint: str) -> list[models.MeltQuoteLightning]:
         """All melt quotes, oldest first."""
         rows = self._rows("SELECT body FROM melt_quotes WHERE mint = ? ORDER BY created_at, id", mint)
-        return [models.MeltQuote.model_validate_json(row["body"]) for row in rows]
+        return [models.MeltQuoteLightning.model_validate_json(row["body"]) for row in rows]
 
-    def melt_quote(self, mint: str, quote: str) -> models.MeltQuote | None:
+    def melt_quote(self, mint: str, quote: str) -> models.MeltQuoteLightning | None:
         """One melt quote as it was last seen."""
         rows = self._rows("SELECT body FROM melt_quotes WHERE mint = ? AND id = ?", mint, quote)
-        return models.MeltQuote.model_validate_json(rows[0]["body"]) if rows else None
+        return models.MeltQuoteLightning.model_validate_json(rows[0]["body"]) if rows else None
 
 
 def _statements(script: str) -> Iterator[str]:

@@ -159,7 +159,7 @@ class Wallet:
 
     def request_mint(
         self, amount: int, description: str | None = None, *, lock: bool | None = None
-    ) -> models.MintQuote:
+    ) -> models.MintQuoteBolt11:
         """Ask for an invoice over `amount`. `lock` ties the quote to a key of this wallet (NUT-20), by default
         whenever the mint offers that.
 
@@ -188,7 +188,7 @@ class Wallet:
         if self.unit in _MSAT_PER_UNIT and invoice.amount_msat != amount * _MSAT_PER_UNIT[self.unit]:
             raise ProtocolError(f"the mint's invoice is over {invoice.amount_msat} msat, not {amount} {self.unit}")
 
-    def mint_quote(self, quote_id: str) -> models.MintQuote:
+    def mint_quote(self, quote_id: str) -> models.MintQuoteBolt11:
         """The mint's present view of a mint quote."""
         quote = self.client.mint_quote(quote_id)
         with self.store.transaction():
@@ -199,8 +199,8 @@ class Wallet:
         self,
         quote_id: str,
         timeout: float,
-        progress: Callable[[models.MintQuote], None] | None = None,
-    ) -> models.MintQuote:
+        progress: Callable[[models.MintQuoteBolt11], None] | None = None,
+    ) -> models.MintQuoteBolt11:
         """Ask until the quote is paid, or `timeout` seconds are over; returns it as it is then.
 
         `progress` is called with every answer.
@@ -435,7 +435,7 @@ class Wallet:
 
     # --- melt ---------------------------------------------------------------------------------------------------
 
-    def melt_quote(self, invoice: str, *, amount_msat: int | None = None) -> models.MeltQuote:
+    def melt_quote(self, invoice: str, *, amount_msat: int | None = None) -> models.MeltQuoteLightning:
         """Ask what paying `invoice` costs; `amount_msat` for one that names no amount.
 
         Raises InvoiceError, MintError, and ProtocolError if the quote is not for what the invoice says.
@@ -456,12 +456,12 @@ class Wallet:
 
     def melt(
         self,
-        quote_or_invoice: str | models.MeltQuote,
+        quote_or_invoice: str | models.MeltQuoteLightning,
         prefer_async: bool = False,
         *,
         amount_msat: int | None = None,
         timeout: float | None = None,
-    ) -> models.MeltQuote:
+    ) -> models.MeltQuoteLightning:
         """Pay. Returns the quote: PAID, or PENDING if the mint has taken it on and is still paying.
 
         What this wallet is paying or has paid already, quote or invoice, is not paid again: its state is returned.
@@ -476,16 +476,16 @@ class Wallet:
             if quote.state != MeltQuoteState.UNPAID:
                 return quote
 
-        def run(operation: int) -> models.MeltQuote:
+        def run(operation: int) -> models.MeltQuoteLightning:
             return self.journal.run_melt(operation, prefer_async=prefer_async, timeout_s=timeout)
 
         return self._with_fresh_keysets(lambda: self._begin_melt(quote), run)
 
     def quote_to_pay(
-        self, quote_or_invoice: str | models.MeltQuote, *, amount_msat: int | None = None
-    ) -> models.MeltQuote:
+        self, quote_or_invoice: str | models.MeltQuoteLightning, *, amount_msat: int | None = None
+    ) -> models.MeltQuoteLightning:
         """The melt quote that `melt` would use: a known one, or a new one for an invoice. Raises as `melt_quote`."""
-        if isinstance(quote_or_invoice, models.MeltQuote):
+        if isinstance(quote_or_invoice, models.MeltQuoteLightning):
             quote_or_invoice = quote_or_invoice.quote
         elif bolt11.looks_like_invoice(quote_or_invoice):
             request = bolt11.plain(quote_or_invoice)
@@ -498,7 +498,7 @@ class Wallet:
             raise WalletError(f"{quote_or_invoice!r} is neither an invoice nor a melt quote of this wallet")
         return quote
 
-    def _begin_melt(self, quote: models.MeltQuote) -> int:
+    def _begin_melt(self, quote: models.MeltQuoteLightning) -> int:
         keyset = self.keyring.active(self.unit)
         choose = self._choose(quote.amount + quote.fee_reserve)
         with self.store.transaction():
@@ -514,11 +514,11 @@ class Wallet:
         done = self._attempts(quote_id, "melt", "done")
         return done[0].cost if done else None
 
-    def preimage_is_valid(self, quote: models.MeltQuote) -> bool:
+    def preimage_is_valid(self, quote: models.MeltQuoteLightning) -> bool:
         """Whether the quote carries the proof that its invoice was paid."""
         return bolt11.decode(quote.request).is_paid_by(quote.payment_preimage or "")
 
-    def check_melt(self, quote_id: str) -> models.MeltQuote:
+    def check_melt(self, quote_id: str) -> models.MeltQuoteLightning:
         """The mint's present view of a melt quote. If it is decided, the wallet is brought up to date: change is
         collected when PAID, the proofs are free again when UNPAID (`error` then says why, if the mint does)."""
         attempts = self.store.operations_of_quote(self.mint_url, quote_id, "melt")
@@ -538,8 +538,8 @@ class Wallet:
         self,
         quote_id: str,
         timeout: float,
-        progress: Callable[[models.MeltQuote], None] | None = None,
-    ) -> models.MeltQuote:
+        progress: Callable[[models.MeltQuoteLightning], None] | None = None,
+    ) -> models.MeltQuoteLightning:
         """Ask until a melt is decided, or `timeout` seconds are over; returns the quote as it is then.
 
         `progress` is called with every answer.

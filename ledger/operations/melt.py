@@ -11,7 +11,7 @@ are called by the one decider of payments, for the attempt that it decided about
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apsw
 
@@ -20,7 +20,18 @@ from ledger.errors import Code, LedgerError
 from ledger.events import MeltQuoteChanged
 from ledger.ids import label_of
 from ledger.keysets import Keysets
-from ledger.models import MeltQuote, MeltQuoteState, MeltRequest, ProofState
+from ledger.methods import ONCHAIN
+from ledger.models import (
+    BlindSignature,
+    FeeOption,
+    MeltOnchainRequest,
+    MeltQuote,
+    MeltQuoteLightning,
+    MeltQuoteOnchain,
+    MeltQuoteState,
+    MeltRequest,
+    ProofState,
+)
 from ledger.operations import inputs, outputs, replay
 from ledger.operations.inputs import Inputs
 from ledger.operations.outputs import Output, Outputs
@@ -39,28 +50,52 @@ class NodeMark:
     moves_index: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewMeltQuote:
-    """A melt quote to be stored. `amount` and `fee_reserve` are in `unit`.
-
-    `amountless`: the invoice names no amount (NUT-23); `partial`: it names more, and others pay the rest (NUT-15).
-    """
+    """A melt quote to be stored. `amount` is in `unit`."""
 
     id: str
     method: str
     unit: str
     request: str
-    payment_hash: bytes
     amount: int
     amount_msat: int
+    expiry: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewPayment(NewMeltQuote):
+    """A melt quote for a Lightning payment. `fee_reserve` is in `unit`.
+
+    `invoice`: what is paid, if it is not `request` itself (NUT-25); `amountless`: it names no amount (NUT-23);
+    `partial`: it names more, and others pay the rest (NUT-15).
+    """
+
+    payment_hash: bytes
+    invoice: str | None = None
     amountless: bool
     fee_reserve: int
-    expiry: int
     mark: NodeMark
     partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
+class NewFeeOption:
+    """One of the fees that an on-chain quote offers. `fee_reserve` is in the quote's unit."""
+
+    fee_reserve: int
+    estimated_blocks: int
+    feerate_perkw: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewPayout(NewMeltQuote):
+    """A melt quote for an on-chain payment (NUT-30). The place of an option is its `fee_index`."""
+
+    fee_options: tuple[NewFeeOption, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PendingMelt:
     """A melt in flight: what is needed to send its payment, and to find out what became of it."""
 
@@ -68,21 +103,47 @@ class PendingMelt:
     method: str
     unit: str
     request: str
-    payment_hash: bytes
     amount: int
     amount_msat: int
-    amountless: bool
     fee_reserve: int
     attempt: int
     begun_at: int
-    node_run: int
-    mark: NodeMark
-    partial: bool
 
     @property
     def label(self) -> str:
         """How the node knows this melt's payment."""
         return label_of(self.quote)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingPayment(PendingMelt):
+    """A melt in flight by a Lightning payment of `invoice`."""
+
+    invoice: str
+    payment_hash: bytes
+    amountless: bool
+    node_run: int
+    mark: NodeMark
+    partial: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """The signed transaction of an on-chain melt, output `vout` of which pays it. There is never another one."""
+
+    txid: bytes
+    vout: int
+    psbt: str
+    fee_sat: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingPayout(PendingMelt):
+    """A melt in flight by an on-chain payment. `built` is None until its transaction is made."""
+
+    feerate_perkw: int
+    built: Built | None
+    broadcast_at: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +155,7 @@ class Prepared:
     digest: bytes
     inputs: Inputs
     blanks: Outputs | None
+    fee_index: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,31 +178,55 @@ class Payment:
     sent_msat: int
 
 
-def create(tx: Transaction, quote: NewMeltQuote) -> MeltQuote:
+def create_payment(tx: Transaction, quote: NewPayment) -> MeltQuote:
     """Store a new quote. Raises 20005 or 20006 if the same payment is in flight or made already."""
     _require_unpaid_hash(tx.db, quote.payment_hash)
-    tx.db.execute(
-        "INSERT INTO melt_quotes (id, method, unit, request, payment_hash, amount, amount_msat, amountless, partial,"
-        " fee_reserve, expiry, sends_index, moves_index, created_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            quote.id,
-            quote.method,
-            quote.unit,
-            quote.request,
-            quote.payment_hash,
-            quote.amount,
-            quote.amount_msat,
-            quote.amountless,
-            quote.partial,
-            quote.fee_reserve,
-            quote.expiry,
-            quote.mark.sends_index,
-            quote.mark.moves_index,
-            tx.now,
-        ),
+    _insert(
+        tx,
+        quote,
+        invoice=quote.invoice,
+        payment_hash=quote.payment_hash,
+        amountless=quote.amountless,
+        partial=quote.partial,
+        fee_reserve=quote.fee_reserve,
+        sends_index=quote.mark.sends_index,
+        moves_index=quote.mark.moves_index,
     )
     return get(tx.db, quote.method, quote.id)
+
+
+def create_payout(tx: Transaction, quote: NewPayout) -> MeltQuote:
+    """Store a new on-chain quote with its fees (NUT-30)."""
+    n = _insert(tx, quote)
+    tx.db.executemany(
+        "INSERT INTO fee_options (melt_quote, fee_index, fee_reserve, estimated_blocks, feerate_perkw)"
+        " VALUES (?, ?, ?, ?, ?)",
+        [
+            (n, index, option.fee_reserve, option.estimated_blocks, option.feerate_perkw)
+            for index, option in enumerate(quote.fee_options)
+        ],
+    )
+    return get(tx.db, quote.method, quote.id)
+
+
+def _insert(tx: Transaction, quote: NewMeltQuote, **more: str | bytes | int | None) -> int:
+    columns = {
+        "id": quote.id,
+        "method": quote.method,
+        "unit": quote.unit,
+        "request": quote.request,
+        "amount": quote.amount,
+        "amount_msat": quote.amount_msat,
+        "expiry": quote.expiry,
+        "created_at": tx.now,
+        **more,
+    }
+    marks = ", ".join("?" * len(columns))
+    tx.db.execute(
+        f"INSERT INTO melt_quotes ({', '.join(columns)}) VALUES ({marks})",  # noqa: S608 - names from above
+        tuple(columns.values()),
+    )
+    return tx.db.last_insert_rowid()
 
 
 def get(db: apsw.Connection, method: str, quote_id: str) -> MeltQuote:
@@ -156,12 +242,14 @@ class _Row(NamedTuple):
     method: str
     unit: str
     request: str
-    payment_hash: bytes
+    invoice: str | None
+    payment_hash: bytes | None
     amount: int
     amount_msat: int
     amountless: int
     partial: int
-    fee_reserve: int
+    fee_reserve: int | None
+    fee_index: int | None
     expiry: int
     state: str
     attempt: int
@@ -187,55 +275,96 @@ def _row(db: apsw.Connection, method: str, quote_id: str) -> _Row:
 
 
 def _wire(db: apsw.Connection, row: _Row) -> MeltQuote:
-    change = None
-    if row.state == MeltQuoteState.PAID:
-        promises = fetch_all(
-            db,
-            "SELECT k.id, p.amount, p.c_, p.e, p.s FROM promises p JOIN keysets k ON k.n = p.keyset"
-            " WHERE p.melt_quote = ? AND p.c_ IS NOT NULL ORDER BY p.n",
-            (row.n,),
-        )
-        change = [outputs.to_wire(*promise) for promise in promises] or None
-    return MeltQuote(
+    common = MeltQuote(
         quote=row.id,
         request=row.request,
         amount=row.amount,
         unit=row.unit,
         method=row.method,
-        fee_reserve=row.fee_reserve,
         state=MeltQuoteState(row.state),
         expiry=row.expiry,
-        payment_preimage=row.preimage.hex() if row.preimage is not None else None,
-        change=change,
+        change=_change(db, row) if row.state == MeltQuoteState.PAID else None,
         error=row.error,
     )
+    if row.method == ONCHAIN:
+        built, broadcast_at = _payout(db, row.n)
+        options = fetch_all(
+            db,
+            "SELECT fee_index, fee_reserve, estimated_blocks FROM fee_options WHERE melt_quote = ? ORDER BY fee_index",
+            (row.n,),
+        )
+        return MeltQuoteOnchain(
+            **dict(common),
+            fee_options=[
+                FeeOption(fee_index=index, fee_reserve=reserve, estimated_blocks=blocks)
+                for index, reserve, blocks in options
+            ],
+            selected_fee_index=row.fee_index,
+            outpoint=f"{built.txid.hex()}:{built.vout}" if built is not None and broadcast_at is not None else None,
+        )
+    assert row.fee_reserve is not None
+    return MeltQuoteLightning(
+        **dict(common),
+        fee_reserve=row.fee_reserve,
+        payment_preimage=row.preimage.hex() if row.preimage is not None else None,
+    )
+
+
+def _change(db: apsw.Connection, row: _Row) -> list[BlindSignature] | None:
+    promises = fetch_all(
+        db,
+        "SELECT k.id, p.amount, p.c_, p.e, p.s FROM promises p JOIN keysets k ON k.n = p.keyset"
+        " WHERE p.melt_quote = ? AND p.c_ IS NOT NULL ORDER BY p.n",
+        (row.n,),
+    )
+    return [outputs.to_wire(*promise) for promise in promises] or None
+
+
+def _payout(db: apsw.Connection, n: int) -> tuple[Built | None, int | None]:
+    """The transaction of a melt quote, and when it was broadcast."""
+    row = fetch_one(db, "SELECT txid, vout, psbt, fee_sat, broadcast_at FROM payouts WHERE melt_quote = ?", (n,))
+    return (None, None) if row is None else (Built(*row[:4]), row[4])
 
 
 def pending(db: apsw.Connection) -> list[PendingMelt]:
     """Every melt in flight, oldest first."""
     rows = fetch_all(db, f"{_SELECT} WHERE state = 'PENDING' ORDER BY n")
-    return [_pending(_Row(*row)) for row in rows]
+    return [_pending(db, _Row(*row)) for row in rows]
 
 
-def pending_by_hash(db: apsw.Connection, payment_hash: bytes) -> PendingMelt | None:
+def pending_by_hash(db: apsw.Connection, payment_hash: bytes) -> PendingPayment | None:
     """The melt in flight for this payment hash; there is at most one."""
     row = fetch_one(db, f"{_SELECT} WHERE payment_hash = ? AND state = 'PENDING'", (payment_hash,))
-    return None if row is None else _pending(_Row(*row))
+    melt = None if row is None else _pending(db, _Row(*row))
+    assert melt is None or isinstance(melt, PendingPayment)
+    return melt
 
 
-def _pending(row: _Row) -> PendingMelt:
-    return PendingMelt(
-        quote=row.id,
-        method=row.method,
-        unit=row.unit,
-        request=row.request,
+def _pending(db: apsw.Connection, row: _Row) -> PendingMelt:
+    assert row.fee_reserve is not None
+    common: dict[str, Any] = {
+        "quote": row.id,
+        "method": row.method,
+        "unit": row.unit,
+        "request": row.request,
+        "amount": row.amount,
+        "amount_msat": row.amount_msat,
+        "fee_reserve": row.fee_reserve,
+        "attempt": row.attempt,
+        "begun_at": row.begun_at or 0,
+    }
+    if row.method == ONCHAIN:
+        built, broadcast_at = _payout(db, row.n)
+        feerate = db.execute(
+            "SELECT feerate_perkw FROM fee_options WHERE melt_quote = ? AND fee_index = ?", (row.n, row.fee_index)
+        ).get
+        return PendingPayout(**common, feerate_perkw=feerate, built=built, broadcast_at=broadcast_at)
+    assert row.payment_hash is not None
+    return PendingPayment(
+        **common,
+        invoice=row.invoice or row.request,
         payment_hash=row.payment_hash,
-        amount=row.amount,
-        amount_msat=row.amount_msat,
         amountless=bool(row.amountless),
-        fee_reserve=row.fee_reserve,
-        attempt=row.attempt,
-        begun_at=row.begun_at or 0,
         node_run=row.node_run or 0,
         mark=NodeMark(row.sends_index, row.moves_index),
         partial=bool(row.partial),
@@ -274,7 +403,8 @@ def prepare(keysets: Keysets, method: str, request: MeltRequest, digest: bytes, 
     verified = inputs.verify(keysets, request.inputs, now)
     conditions.require_met(request.inputs, request.outputs or [], now, request.quote)
     blanks = outputs.check(keysets, request.outputs, now, blank=True) if request.outputs else None
-    return Prepared(method, request.quote, digest, verified, blanks)
+    fee_index = request.fee_index if isinstance(request, MeltOnchainRequest) else None
+    return Prepared(method, request.quote, digest, verified, blanks, fee_index)
 
 
 def begin(tx: Transaction, melt: Prepared, max_pending: int) -> Begun:
@@ -287,6 +417,8 @@ def begin(tx: Transaction, melt: Prepared, max_pending: int) -> Begun:
         return Begun(quote, None)
     row = _row(tx.db, melt.method, melt.quote_id)
     _require_payable(tx.db, row, tx.now)
+    if row.method == ONCHAIN:
+        row = _choose_fee(tx, row, melt.fee_index)
     _require_amount(row, melt)
     if count_pending(tx.db) >= max_pending:
         raise LedgerError(Code.QUOTE_REJECTED, "too many melts are in flight at this mint: try again later")
@@ -303,7 +435,21 @@ def begin(tx: Transaction, melt: Prepared, max_pending: int) -> Begun:
     row = _row(tx.db, melt.method, melt.quote_id)
     quote = _wire(tx.db, row)
     tx.publish(MeltQuoteChanged(quote))
-    return Begun(quote, _pending(row))
+    return Begun(quote, _pending(tx.db, row))
+
+
+def _choose_fee(tx: Transaction, row: _Row, fee_index: int | None) -> _Row:
+    """The row with the fee reserve of the option that the wallet chose. Raises 20000 for one that isn't offered, and
+    for another one than the quote was executed with before (NUT-30)."""
+    if row.fee_index is not None and row.fee_index != fee_index:
+        raise LedgerError(Code.QUOTE_REJECTED, f"fee_index {row.fee_index} was chosen for this quote and stays")
+    reserve = tx.db.execute(
+        "SELECT fee_reserve FROM fee_options WHERE melt_quote = ? AND fee_index = ?", (row.n, fee_index)
+    ).get
+    if reserve is None:
+        raise LedgerError(Code.QUOTE_REJECTED, f"fee_index {fee_index} is not offered by this quote")
+    tx.db.execute("UPDATE melt_quotes SET fee_index = ?, fee_reserve = ? WHERE n = ?", (fee_index, reserve, row.n))
+    return row._replace(fee_index=fee_index, fee_reserve=reserve)
 
 
 def require_payable(db: apsw.Connection, method: str, quote_id: str, now: int) -> None:
@@ -316,7 +462,8 @@ def _require_payable(db: apsw.Connection, row: _Row, now: int) -> None:
         raise LedgerError(Code.QUOTE_PENDING, "the payment of this quote is in flight")
     if row.state == MeltQuoteState.PAID:
         raise LedgerError(Code.INVOICE_PAID, "this quote is already paid")
-    _require_unpaid_hash(db, row.payment_hash)
+    if row.payment_hash is not None:
+        _require_unpaid_hash(db, row.payment_hash)
     if row.expiry < now:
         raise LedgerError(Code.QUOTE_EXPIRED, "the quote has expired: ask for a new one")
 
@@ -326,6 +473,7 @@ def _require_amount(row: _Row, melt: Prepared) -> None:
         raise LedgerError(Code.UNITS_DIFFER, f"the quote is in {row.unit}, the inputs in {melt.inputs.unit}")
     if melt.blanks and melt.blanks.unit != row.unit:
         raise LedgerError(Code.UNITS_DIFFER, f"the quote is in {row.unit}, the outputs in {melt.blanks.unit}")
+    assert row.fee_reserve is not None
     needed = row.amount + row.fee_reserve + melt.inputs.fee
     if melt.inputs.amount < needed:
         raise LedgerError(
@@ -408,6 +556,7 @@ def release(tx: Transaction, melt: PendingMelt, error: str) -> MeltQuote:
     row = _row(tx.db, melt.method, melt.quote)
     if row.state != MeltQuoteState.PENDING or row.attempt != melt.attempt:
         return _wire(tx.db, row)
+    assert _payout(tx.db, row.n) == (None, None), "a melt whose transaction may be sent was released"
     held = fetch_all(tx.db, "DELETE FROM proofs WHERE melt_quote = ? AND spent_at IS NULL RETURNING y", (row.n,))
     inputs.publish_states(tx, ProofState.UNSPENT, [(y, None) for (y,) in held])
     _free_blanks(tx, row)
@@ -415,3 +564,38 @@ def release(tx: Transaction, melt: PendingMelt, error: str) -> MeltQuote:
     quote = get(tx.db, melt.method, melt.quote)
     tx.publish(MeltQuoteChanged(quote))
     return quote
+
+
+# --- the transaction of an on-chain melt (NUT-30) ---------------------------------------------------------------------
+
+
+def note_built(tx: Transaction, melt: PendingPayout, built: Built) -> PendingPayout:
+    """Keep the signed transaction of a melt; only after the commit may it be sent. A melt never gets another one."""
+    row = _require_pending(tx, melt)
+    tx.db.execute(
+        "INSERT INTO payouts (melt_quote, txid, vout, psbt, fee_sat, built_at) VALUES (?, ?, ?, ?, ?, ?)",
+        (row.n, built.txid, built.vout, built.psbt, built.fee_sat, tx.now),
+    )
+    return _payout_of(tx, row)
+
+
+def note_broadcast(tx: Transaction, melt: PendingPayout) -> PendingPayout:
+    """The node had the transaction accepted: from now on wallets see its `outpoint`."""
+    row = _require_pending(tx, melt)
+    tx.db.execute("UPDATE payouts SET broadcast_at = ? WHERE melt_quote = ? AND broadcast_at IS NULL", (tx.now, row.n))
+    if tx.db.changes():
+        tx.publish(MeltQuoteChanged(_wire(tx.db, row)))
+    return _payout_of(tx, row)
+
+
+def _require_pending(tx: Transaction, melt: PendingPayout) -> _Row:
+    row = _row(tx.db, melt.method, melt.quote)
+    assert row.state == MeltQuoteState.PENDING
+    assert row.attempt == melt.attempt
+    return row
+
+
+def _payout_of(tx: Transaction, row: _Row) -> PendingPayout:
+    melt = _pending(tx.db, row)
+    assert isinstance(melt, PendingPayout)
+    return melt

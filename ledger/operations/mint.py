@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import apsw
 
-from ledger import curve
+from ledger import curve, methods
 from ledger.errors import Code, LedgerError
 from ledger.events import MintQuoteChanged
 from ledger.ids import label_of
 from ledger.keysets import Keysets
-from ledger.models import BlindedMessage, MintBatchRequest, MintQuote, MintQuoteState, MintRequest, SignaturesResponse
+from ledger.models import (
+    BlindedMessage,
+    MintBatchRequest,
+    MintQuote,
+    MintQuoteBolt11,
+    MintQuoteBolt12,
+    MintQuoteOnchain,
+    MintQuoteState,
+    MintRequest,
+    SignaturesResponse,
+)
 from ledger.operations import outputs, replay
 from ledger.operations.outputs import Outputs, Signed
 from ledger.store.query import fetch_one
@@ -27,7 +38,9 @@ MAX_BATCH_SIZE = 100
 
 @dataclass(frozen=True, slots=True)
 class NewMintQuote:
-    """A mint quote to be stored. `amount` is in `unit`; `expiry` (unix seconds): `request` is payable until then."""
+    """A mint quote to be stored. `amount` is in `unit`; `expiry` (unix seconds): `request` is payable until then.
+
+    `label`: how the node knows it, if that is not the label made from its id."""
 
     id: str
     method: str
@@ -36,11 +49,12 @@ class NewMintQuote:
     amount: int | None
     expiry: int | None
     pubkey: str | None
+    label: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """A payment received for a mint quote. `payment_id` is unique: for bolt11 the payment hash."""
+    """A payment received for a mint quote. `payment_id` is unique: the payment hash, or the outpoint on the chain."""
 
     payment_id: bytes
     received_msat: int
@@ -86,7 +100,7 @@ def create(tx: Transaction, quote: NewMintQuote) -> MintQuote:
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             quote.id,
-            label_of(quote.id),
+            quote.label or label_of(quote.id),
             quote.method,
             quote.unit,
             quote.request,
@@ -105,44 +119,72 @@ def get(db: apsw.Connection, method: str, quote_id: str) -> MintQuote:
     return _row(db, method, quote_id)[1]
 
 
-def find(db: apsw.Connection, method: str, label: str) -> str | None:
-    """The id of the quote that the node knows by this label."""
-    row = fetch_one(db, "SELECT id FROM mint_quotes WHERE label = ? AND method = ?", (label, method))
-    return None if row is None else str(row[0])
+def find(db: apsw.Connection, label: str) -> tuple[str, str] | None:
+    """Method and id of the quote that the node knows by this label."""
+    row = fetch_one(db, "SELECT method, id FROM mint_quotes WHERE label = ?", (label,))
+    return None if row is None else (str(row[0]), str(row[1]))
 
 
-def _row(db: apsw.Connection, method: str, quote_id: str) -> tuple[int, MintQuote]:
-    row = fetch_one(
-        db,
-        "SELECT n, request, amount, unit, expiry, pubkey, amount_paid, amount_issued, updated_at"
-        " FROM mint_quotes WHERE id = ? AND method = ?",
-        (quote_id, method),
-    )
-    if row is None:
+def _row(db: apsw.Connection, method: str, quote_id: str) -> tuple[_Row, MintQuote]:
+    found = fetch_one(db, f"{_SELECT} WHERE id = ? AND method = ?", (quote_id, method))
+    if found is None:
         raise LedgerError(Code.QUOTE_REJECTED, f"this mint has no {method} mint quote of that id")
-    n, request, amount, unit, expiry, pubkey, paid, issued, updated_at = row
-    quote = MintQuote(
-        quote=quote_id,
-        request=request,
-        amount=amount,
-        unit=unit,
-        method=method,
-        state=_state(amount, paid, issued),
-        expiry=expiry,
-        pubkey=pubkey,
-        amount_paid=paid,
-        amount_issued=issued,
-        updated_at=updated_at,
+    row = _Row(*found)
+    return row, _wire(row)
+
+
+class _Row(NamedTuple):
+    """A row of `mint_quotes`."""
+
+    n: int
+    id: str
+    method: str
+    unit: str
+    request: str
+    amount: int | None
+    pubkey: str | None
+    expiry: int | None
+    amount_paid: int
+    amount_issued: int
+    updated_at: int
+
+    @property
+    def mintable(self) -> int:
+        """What can be issued now."""
+        return self.amount_paid - self.amount_issued
+
+
+_SELECT = f"SELECT {', '.join(_Row._fields)} FROM mint_quotes"  # noqa: S608
+
+
+def _wire(row: _Row) -> MintQuote:
+    common = MintQuote(
+        quote=row.id,
+        request=row.request,
+        unit=row.unit,
+        method=row.method,
+        expiry=row.expiry,
+        pubkey=row.pubkey,
+        amount_paid=row.amount_paid,
+        amount_issued=row.amount_issued,
+        updated_at=row.updated_at,
     )
-    return n, quote
+    match row.method:
+        case methods.BOLT12:
+            return MintQuoteBolt12(**dict(common), amount=row.amount)
+        case methods.ONCHAIN:
+            return MintQuoteOnchain(**dict(common))
+        case _:
+            assert row.amount is not None
+            return MintQuoteBolt11(**dict(common), amount=row.amount, state=_state(row))
 
 
-def _state(amount: int | None, paid: int, issued: int) -> MintQuoteState:
+def _state(row: _Row) -> MintQuoteState:
     """Wallets that know only the state ask for `amount` once; what was overpaid stays visible in the amounts."""
-    if paid == 0:
+    if row.amount_paid == 0:
         return MintQuoteState.UNPAID
-    target = paid if amount is None else min(amount, paid)
-    return MintQuoteState.ISSUED if issued >= target else MintQuoteState.PAID
+    target = row.amount_paid if row.amount is None else min(row.amount, row.amount_paid)
+    return MintQuoteState.ISSUED if row.amount_issued >= target else MintQuoteState.PAID
 
 
 def credit(tx: Transaction, method: str, quote_id: str, receipt: Receipt) -> MintQuote | None:
@@ -235,36 +277,50 @@ def commit(tx: Transaction, issue: Prepared) -> SignaturesResponse:
     """
     if answered := replay.find(tx.db, issue.digest):
         return answered
-    quotes = [_row(tx.db, issue.method, claim.quote) for claim in issue.claims]
-    _require_unit([quote for _, quote in quotes], issue.outputs.unit)
-    taken = [_take(tx, quote, claim, issue) for (_, quote), claim in zip(quotes, issue.claims, strict=True)]
+    rows = [_row(tx.db, issue.method, claim.quote)[0] for claim in issue.claims]
+    _require_unit(rows, issue.outputs.unit)
+    most = [_take(tx, row, claim, issue) for row, claim in zip(rows, issue.claims, strict=True)]
+    taken = _fill(most, issue.outputs.amount) if issue.method in methods.REUSABLE else most
     if sum(taken) != issue.outputs.amount:
         raise LedgerError(Code.NOT_BALANCED, f"outputs {issue.outputs.amount} are not the quotes' {sum(taken)}")
     outputs.require_unsigned(tx, issue.outputs)
     operation = replay.record(tx, KIND, issue.digest)
     outputs.insert(tx, issue.signed, operation=operation)
-    for (n, quote), amount in zip(quotes, taken, strict=True):
-        tx.db.execute("INSERT INTO issues (operation, mint_quote, amount) VALUES (?, ?, ?)", (operation, n, amount))
+    for row, amount in zip(rows, taken, strict=True):
+        if not amount:
+            continue
+        tx.db.execute("INSERT INTO issues (operation, mint_quote, amount) VALUES (?, ?, ?)", (operation, row.n, amount))
         tx.db.execute(
             "UPDATE mint_quotes SET amount_issued = amount_issued + ?, updated_at = max(?, updated_at + 1) WHERE n = ?",
-            (amount, tx.now, n),
+            (amount, tx.now, row.n),
         )
-        tx.publish(MintQuoteChanged(get(tx.db, issue.method, quote.quote)))
+        tx.publish(MintQuoteChanged(get(tx.db, issue.method, row.id)))
     return SignaturesResponse(signatures=[signed.to_wire() for signed in issue.signed])
 
 
-def _take(tx: Transaction, quote: MintQuote, claim: Claim, issue: Prepared) -> int:
-    """How much this issue takes from a quote, if it may."""
-    if issue.is_batch and quote.pubkey is None and claim.signature is not None:
+def _fill(most: list[int], amount: int) -> list[int]:
+    """How much each quote gives, in their order, when less is asked for than all of them may give (NUT-29)."""
+    taken = []
+    for limit in most:
+        part = min(limit, amount)
+        taken.append(part)
+        amount -= part
+    return taken
+
+
+def _take(tx: Transaction, row: _Row, claim: Claim, issue: Prepared) -> int:
+    """How much this issue takes from a quote, if it may; of a reusable one, the most that it may take."""
+    if issue.is_batch and row.pubkey is None and claim.signature is not None:
         raise LedgerError(Code.SIGNATURE_INVALID, "a quote that is not locked to a key must have no signature (NUT-29)")
-    require_signature(quote, claim.signature, issue.messages)
-    _require_mintable(quote, tx.now)
-    mintable = quote.amount_paid - quote.amount_issued
+    require_signature(_wire(row), claim.signature, issue.messages)
+    _require_mintable(row, tx.now)
     amount = claim.amount
-    if amount is None:
-        amount = (quote.amount or mintable) if issue.is_batch else issue.outputs.amount
-    if not 0 < amount <= mintable:
-        raise LedgerError(Code.NOT_BALANCED, f"{amount} exceeds the {mintable} {quote.unit} left to issue")
+    if amount is None and issue.is_batch:
+        amount = row.mintable if row.method in methods.REUSABLE or row.amount is None else row.amount
+    elif amount is None:
+        amount = issue.outputs.amount
+    if not 0 < amount <= row.mintable:
+        raise LedgerError(Code.NOT_BALANCED, f"{amount} exceeds the {row.mintable} {row.unit} left to issue")
     return amount
 
 
@@ -277,22 +333,24 @@ def require_mintable(
 ) -> None:
     """Raises 20000, 20008, 20001, 20002 or 20007 if nothing can be issued now for one of these (quote, signature)."""
     for quote_id, signature in quotes:
-        quote = get(db, method, quote_id)
+        row, quote = _row(db, method, quote_id)
         require_signature(quote, signature, messages)
-        _require_mintable(quote, now)
+        _require_mintable(row, now)
 
 
-def _require_mintable(quote: MintQuote, now: int) -> None:
-    if quote.amount_paid == 0:
-        if quote.expiry is not None and quote.expiry < now:
-            raise LedgerError(Code.QUOTE_EXPIRED, "the quote expired unpaid")
+def _require_mintable(row: _Row, now: int) -> None:
+    if row.amount_paid == 0:
+        if row.expiry is not None and row.expiry < now and row.method != methods.ONCHAIN:
+            raise LedgerError(
+                Code.QUOTE_EXPIRED, "the quote expired unpaid"
+            )  # on the chain it may be paid, unconfirmed
         raise LedgerError(Code.QUOTE_NOT_PAID, "the quote is not paid yet")
-    if quote.amount_paid == quote.amount_issued:
+    if row.mintable == 0:
         raise LedgerError(Code.QUOTE_ISSUED, "the ecash of this quote is already issued")
 
 
-def _require_unit(quotes: list[MintQuote], unit: str) -> None:
-    units = {quote.unit for quote in quotes}
+def _require_unit(rows: list[_Row], unit: str) -> None:
+    units = {row.unit for row in rows}
     if len(units) != 1:
         raise LedgerError(Code.SEVERAL_UNITS, f"the quotes are of several units: {', '.join(sorted(units))}")
     if units != {unit}:

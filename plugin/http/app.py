@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from quart import Quart, Response, has_websocket_context, request
 from quart import websocket as current_websocket
@@ -14,6 +14,7 @@ from werkzeug.exceptions import HTTPException
 from ledger.errors import Code, LedgerError, StorageError
 from plugin.http import info, keys, melt, mint, state, swap, websocket
 from plugin.http.wire import MAX_BODY_BYTES, refusal
+from plugin.methods.method import Method
 from plugin.node.rpc import NodeUnavailableError, OutcomeUnknownError, RpcError
 from plugin.services import EXTENSION, Services
 from plugin.version import VERSION
@@ -35,16 +36,21 @@ BODY_TIMEOUT_S = 30
 log = logging.getLogger(__name__)
 
 
-def create_app(why_not_ready: Callable[[], str | None]) -> Quart:
-    """The application. It answers 503 as long as `why_not_ready` gives a reason; before that ends, call `install`."""
+def create_app(why_not_ready: Callable[[], str | None], methods: Iterable[type[Method]]) -> Quart:
+    """The application, with the routes of these payment methods.
+
+    It answers 503 as long as `why_not_ready` gives a reason; before that ends, call `install`."""
     app = Quart("nutbolt", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_S
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # no redirects: a path with too many slashes is unknown
     app.asgi_websocket_class = websocket.Intake
-    for module in (info, keys, swap, mint, melt, state, websocket):
+    for module in (info, keys, swap, state, websocket):
         app.register_blueprint(module.blueprint)
+    for method in methods:
+        app.register_blueprint(mint.blueprint(method))
+        app.register_blueprint(melt.blueprint(method))
 
     @app.before_request
     @app.before_websocket

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import BaseModel
@@ -11,16 +12,14 @@ from quart_schema import document_response
 
 from ledger.models import MAX_ARRAY_LENGTH
 from ledger.operations.mint import MAX_BATCH_SIZE
-from ledger.units import MSAT_PER_UNIT
-from plugin.http.subscriptions import Kind
-from plugin.options import Settings
+from ledger.units import from_msat_up
+from plugin.http.subscriptions import PROOF_STATE, melt_quotes_of, mint_quotes_of
+from plugin.methods.method import Limits, Method
+from plugin.options import MAX_AMOUNT_SAT
 from plugin.services import Services, services
 from plugin.version import VERSION
 
 blueprint = Blueprint("info", __name__)
-
-REPLAYED = ("/v1/swap", "/v1/mint/bolt11", "/v1/mint/bolt11/batch", "/v1/melt/bolt11")
-"""Endpoints where an identical request gets the same answer again, for ever (NUT-19)."""
 
 
 class InfoResponse(BaseModel):
@@ -54,35 +53,58 @@ def describe(mint: Services) -> dict[str, Any]:
         "max_array_length": MAX_ARRAY_LENGTH,
         "nuts": {
             "4": {
-                "methods": _methods(settings, settings.min_mint, settings.max_mint, {"description": True}),
+                "methods": _entries(mint, lambda method: (method.mint_limits, method.mint_options)),
                 "disabled": False,
             },
             "5": {
-                "methods": _methods(settings, settings.min_melt, settings.max_melt, {"amountless": True}),
+                "methods": _entries(mint, lambda method: (method.melt_limits, method.melt_options)),
                 "disabled": False,
             },
             **{nut: {"supported": True} for nut in ("7", "8", "9", "10", "11", "12", "14", "20")},
-            "15": {"methods": [{"method": "bolt11", "unit": unit} for unit in settings.units]},
-            "29": {"max_batch_size": MAX_BATCH_SIZE, "methods": ["bolt11"]},
-            "17": {
-                "supported": [
-                    {"method": "bolt11", "unit": unit, "commands": [kind.value for kind in Kind]}
-                    for unit in settings.units
-                ]
+            **_parts(mint),
+            "29": {"max_batch_size": MAX_BATCH_SIZE, "methods": list(mint.methods)},
+            "17": {"supported": _subscriptions(mint)},
+            "19": {
+                "ttl": None,  # the same answer again, for ever
+                "cached_endpoints": [{"method": "POST", "path": path} for path in _replayed(mint)],
             },
-            "19": {"ttl": None, "cached_endpoints": [{"method": "POST", "path": path} for path in REPLAYED]},
         },
     }
 
 
-def _methods(settings: Settings, minimum: int, maximum: int, options: dict[str, bool]) -> list[dict[str, Any]]:
-    """One entry for each unit. Limits are in the unit; where there is none the field is left out, since some wallets
-    can't read null there."""
+def _entries(mint: Services, settings_of: Callable[[Method], tuple[Limits, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """One entry for each method and unit. Limits are in the unit; where there is none the field is left out, since some
+    wallets can't read null there."""
     entries = []
-    for unit in settings.units:
-        scale = MSAT_PER_UNIT["sat"] // MSAT_PER_UNIT[unit]
-        entry: dict[str, Any] = {"method": "bolt11", "unit": unit, "min_amount": max(1, minimum * scale)}
-        if maximum:
-            entry["max_amount"] = maximum * scale
-        entries.append({**entry, "options": options})
+    for method in mint.methods.values():
+        limits, options = settings_of(method)
+        for unit in mint.settings.units:
+            entry: dict[str, Any] = {"method": method.name, "unit": unit}
+            entry["min_amount"] = from_msat_up(limits.minimum_msat, unit)
+            if limits.maximum_msat < MAX_AMOUNT_SAT * 1000:
+                entry["max_amount"] = from_msat_up(limits.maximum_msat, unit)
+            entries.append({**entry, "options": options})
     return entries
+
+
+def _parts(mint: Services) -> dict[str, Any]:
+    pays_parts = [method.name for method in mint.methods.values() if method.pays_parts]
+    if not pays_parts:
+        return {}
+    return {"15": {"methods": [{"method": name, "unit": unit} for name in pays_parts for unit in mint.settings.units]}}
+
+
+def _subscriptions(mint: Services) -> list[dict[str, Any]]:
+    return [
+        {"method": name, "unit": unit, "commands": [mint_quotes_of(name), melt_quotes_of(name), PROOF_STATE]}
+        for name in mint.methods
+        for unit in mint.settings.units
+    ]
+
+
+def _replayed(mint: Services) -> list[str]:
+    """Endpoints where an identical request gets the same answer again (NUT-19)."""
+    paths = ["/v1/swap"]
+    for name in mint.methods:
+        paths += [f"/v1/mint/{name}", f"/v1/mint/{name}/batch", f"/v1/melt/{name}"]
+    return paths

@@ -1,44 +1,47 @@
-"""Melt quotes and melting (NUT-05, NUT-08, NUT-23)."""
+"""Melt quotes and melting (NUT-05, NUT-08), in the same way for every method."""
 
 from __future__ import annotations
 
 from quart import Blueprint, Response, request
 from quart_schema import document_request, document_response
 
-from ledger.models import ErrorResponse, MeltQuote, MeltQuoteBolt11Request, MeltRequest
+from ledger.models import ErrorResponse
 from plugin.http.wire import answer, body
-from plugin.methods import bolt11
+from plugin.methods.method import Method
 from plugin.services import services
 
-blueprint = Blueprint("melt", __name__)
 
+def blueprint(method: type[Method]) -> Blueprint:
+    """The routes of one method."""
+    name = method.name
+    routes = Blueprint(f"melt_{name}", __name__)
 
-@blueprint.post("/v1/melt/quote/bolt11")
-@document_response(MeltQuote)
-@document_response(ErrorResponse, 400)
-@document_request(MeltQuoteBolt11Request)
-async def create_melt_quote() -> Response:
-    """What would paying this invoice cost?"""
-    return answer(await services().bolt11.create_melt_quote(await body(MeltQuoteBolt11Request)))
+    @routes.post(f"/v1/melt/quote/{name}")
+    @document_response(method.melt_quote)
+    @document_response(ErrorResponse, 400)
+    @document_request(method.melt_quote_request)
+    async def create_melt_quote() -> Response:
+        """What would this payment cost?"""
+        return answer(await services().method(name).create_melt_quote(await body(method.melt_quote_request)))
 
+    @routes.get(f"/v1/melt/quote/{name}/<quote_id>")
+    @document_response(method.melt_quote)
+    @document_response(ErrorResponse, 400)
+    async def melt_quote(quote_id: str) -> Response:
+        """A quote as it is now; asks nobody but the ledger, and never waits for a payment."""
+        return answer(services().ledger.melt_quote(name, quote_id))
 
-@blueprint.get("/v1/melt/quote/bolt11/<quote_id>")
-@document_response(MeltQuote)
-@document_response(ErrorResponse, 400)
-async def melt_quote(quote_id: str) -> Response:
-    """A quote as it is now; asks nobody but the ledger, and never waits for a payment."""
-    return answer(services().ledger.melt_quote(bolt11.METHOD, quote_id))
+    @routes.post(f"/v1/melt/{name}")
+    @document_response(method.melt_quote)
+    @document_response(ErrorResponse, 400)
+    @document_request(method.melt_request)
+    async def melt() -> Response:
+        """Pay a quote with proofs."""
+        melt_request = await body(method.melt_request)
+        prefer_async = bool(melt_request.prefer_async) or _prefers_async_by_header()
+        return answer(await services().method(name).melt(melt_request, prefer_async))
 
-
-@blueprint.post("/v1/melt/bolt11")
-@document_response(MeltQuote)
-@document_response(ErrorResponse, 400)
-@document_request(MeltRequest)
-async def melt() -> Response:
-    """Pay a quote with proofs."""
-    melt_request = await body(MeltRequest)
-    prefer_async = bool(melt_request.prefer_async) or _prefers_async_by_header()
-    return answer(await services().bolt11.melt(melt_request, prefer_async))
+    return routes
 
 
 def _prefers_async_by_header() -> bool:

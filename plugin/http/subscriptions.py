@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from enum import StrEnum
+from functools import partial
+
+import apsw
 
 from ledger.events import Event, MeltQuoteChanged, MintQuoteChanged
 from ledger.ledger import Ledger
-from ledger.models import CheckStateRequest
+from ledger.models import CheckStateRequest, Wire
 from ledger.operations import melt, mint, state
-from plugin.methods import bolt11
 
 MAX_CONNECTIONS = 1000
 MAX_SUBSCRIPTIONS = 100
@@ -29,12 +31,17 @@ MAX_WAITING_MESSAGES = 12_000
 """Of one connection: room for a snapshot of all its filters. A client that reads too slowly is disconnected."""
 
 
-class Kind(StrEnum):
-    """What can be subscribed to."""
+PROOF_STATE = "proof_state"
 
-    MINT_QUOTE = "bolt11_mint_quote"
-    MELT_QUOTE = "bolt11_melt_quote"
-    PROOF_STATE = "proof_state"
+
+def mint_quotes_of(method: str) -> str:
+    """The kind of subscription that tells of a method's mint quotes."""
+    return f"{method}_mint_quote"
+
+
+def melt_quotes_of(method: str) -> str:
+    """The same for its melt quotes."""
+    return f"{method}_melt_quote"
 
 
 @dataclass(eq=False, slots=True)
@@ -43,7 +50,7 @@ class Subscription:
     that the snapshot shows: an event of an earlier one may still be on its way then, and is old news."""
 
     sub_id: str
-    kind: Kind
+    kind: str
     filters: tuple[str, ...]
     connection: Connection
     waiting: list[tuple[int, str]] | None = field(default_factory=list)
@@ -84,10 +91,16 @@ class Connection:
 class Hub:
     """All connections. Lives in the event loop."""
 
-    def __init__(self, ledger: Ledger, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, ledger: Ledger, loop: asyncio.AbstractEventLoop, methods: Iterable[str]) -> None:
         self._ledger = ledger
+        self._readers: dict[str, Callable[[apsw.Connection, tuple[str, ...]], Iterable[Wire]]] = {
+            PROOF_STATE: lambda db, ys: state.check(db, CheckStateRequest(Ys=list(ys))).states
+        }
+        for method in methods:
+            self._readers[mint_quotes_of(method)] = partial(_quotes, mint.get, method)
+            self._readers[melt_quotes_of(method)] = partial(_quotes, melt.get, method)
         self._loop = loop
-        self._listeners: dict[tuple[Kind, str], set[Subscription]] = {}
+        self._listeners: dict[tuple[str, str], set[Subscription]] = {}
         self._connections: set[Connection] = set()
 
     # --- events ---------------------------------------------------------------------------------------------------
@@ -99,20 +112,24 @@ class Hub:
     def _deliver(self, event: Event) -> None:
         match event:
             case MintQuoteChanged(quote):
-                self._tell(Kind.MINT_QUOTE, quote.quote, quote.model_dump_json(), event.commit)
+                self._tell(mint_quotes_of(quote.method), quote.quote, quote.model_dump_json(), event.commit)
             case MeltQuoteChanged(quote):
-                self._tell(Kind.MELT_QUOTE, quote.quote, quote.model_dump_json(), event.commit)
+                self._tell(melt_quotes_of(quote.method), quote.quote, quote.model_dump_json(), event.commit)
             case _:
                 for entry in event.states:
-                    if (Kind.PROOF_STATE, entry.Y) in self._listeners:
-                        self._tell(Kind.PROOF_STATE, entry.Y, entry.model_dump_json(), event.commit)
+                    if (PROOF_STATE, entry.Y) in self._listeners:
+                        self._tell(PROOF_STATE, entry.Y, entry.model_dump_json(), event.commit)
 
-    def _tell(self, kind: Kind, key: str, payload: str, commit: int) -> None:
+    def _tell(self, kind: str, key: str, payload: str, commit: int) -> None:
         for subscription in self._listeners.get((kind, key), ()):
             if subscription.waiting is not None:
                 subscription.waiting.append((commit, payload))
             elif commit > subscription.seen:
                 subscription.connection.send(notification(subscription.sub_id, payload))
+
+    def kinds(self) -> list[str]:
+        """What can be subscribed to."""
+        return list(self._readers)
 
     # --- connections ----------------------------------------------------------------------------------------------
 
@@ -154,14 +171,8 @@ class Hub:
     def _snapshot(self, subscription: Subscription) -> tuple[int, list[str]]:
         with self._ledger.read() as db:
             seen = self._ledger.commit_number(db)
-            match subscription.kind:
-                case Kind.MINT_QUOTE:
-                    found = [mint.get(db, bolt11.METHOD, key).model_dump_json() for key in subscription.filters]
-                case Kind.MELT_QUOTE:
-                    found = [melt.get(db, bolt11.METHOD, key).model_dump_json() for key in subscription.filters]
-                case Kind.PROOF_STATE:
-                    states = state.check(db, CheckStateRequest(Ys=list(subscription.filters))).states
-                    found = [entry.model_dump_json() for entry in states]
+            read = self._readers[subscription.kind]
+            found = [entry.model_dump_json() for entry in read(db, subscription.filters)]
         return seen, found
 
     def unsubscribe(self, subscription: Subscription) -> None:
@@ -172,6 +183,12 @@ class Hub:
             listeners.discard(subscription)
             if not listeners:
                 self._listeners.pop((subscription.kind, key), None)
+
+
+def _quotes(
+    get: Callable[[apsw.Connection, str, str], Wire], method: str, db: apsw.Connection, quote_ids: tuple[str, ...]
+) -> Iterator[Wire]:
+    return (get(db, method, quote_id) for quote_id in quote_ids)
 
 
 def notification(sub_id: str, payload: str) -> str:

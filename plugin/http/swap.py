@@ -7,7 +7,7 @@ from quart_schema import document_request, document_response
 
 from ledger.models import ErrorResponse, SignaturesResponse, SwapRequest
 from plugin.http.wire import answer, body
-from plugin.methods.bolt11 import perform
+from plugin.methods.method import perform
 from plugin.services import services
 
 blueprint = Blueprint("swap", __name__)

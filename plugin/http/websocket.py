@@ -16,9 +16,9 @@ from plugin.http.subscriptions import (
     MAX_FILTERS,
     MAX_FILTERS_PER_CONNECTION,
     MAX_SUBSCRIPTIONS,
+    PROOF_STATE,
     Connection,
     Hub,
-    Kind,
     Subscription,
 )
 from plugin.services import services
@@ -112,7 +112,7 @@ class Call(BaseModel):
 class SubscribeParams(BaseModel):
     """Of `subscribe`: `filters` are quote ids, or `Y`s for proof_state."""
 
-    kind: Kind
+    kind: Text
     subId: Text  # noqa: N815 - the name on the wire
     filters: Annotated[list[Text], Field(min_length=1, max_length=MAX_FILTERS)]
 
@@ -202,8 +202,10 @@ async def _execute(hub: Hub, connection: Connection, call: Call) -> None:
 
 async def _subscribe(hub: Hub, connection: Connection, call: Call) -> None:
     params = _read(SubscribeParams, call.params, INVALID_PARAMS)
+    if params.kind not in hub.kinds():
+        raise CallError(INVALID_PARAMS, f"kind: should be one of {', '.join(hub.kinds())}")
     filters = tuple(dict.fromkeys(params.filters))
-    if params.kind is Kind.PROOF_STATE:
+    if params.kind == PROOF_STATE:
         filters = tuple(dict.fromkeys(y.lower() for y in filters))
     if params.subId in connection.subscriptions:
         raise CallError(INVALID_PARAMS, "this subId is in use")

@@ -28,9 +28,8 @@ log = logging.getLogger(__name__)
 class Receipts:
     """Credits the node's paid invoices."""
 
-    def __init__(self, ledger: Ledger, node: Node, method: str) -> None:
+    def __init__(self, ledger: Ledger, node: Node) -> None:
         self._ledger = ledger
-        self._method = method
         self._node = node
         self._hint = asyncio.Event()
         self._making: dict[str, asyncio.Event] = {}
@@ -78,15 +77,21 @@ class Receipts:
         if (made := self._making.get(paid.label)) is not None:
             await made.wait()
         with self._ledger.read() as db:
-            quote_id = mint.find(db, self._method, paid.label)
-        if quote_id is None:
+            found = mint.find(db, paid.label) or mint.find(db, _offer_id(paid.label))
+        if found is None:
             return None
+        method, quote_id = found
 
         def credit(tx: Transaction) -> MintQuote | None:
             mint.advance_pay_index(tx, paid.pay_index)
             receipt = mint.Receipt(paid.payment_hash, paid.received_msat)
-            return mint.credit(tx, self._method, quote_id, receipt)
+            return mint.credit(tx, method, quote_id, receipt)
 
         quote = await asyncio.wrap_future(self._ledger.submit(credit))
         log.info("mint quote paid: %d msat, hash %s", paid.received_msat, paid.payment_hash.hex())
         return quote
+
+
+def _offer_id(label: str) -> str:
+    """The node labels the invoices of an offer itself: with the offer's id, then what tells them apart."""
+    return label.partition("-")[0]

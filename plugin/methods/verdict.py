@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from ledger.errors import StorageError
 from ledger.ledger import Ledger
-from ledger.operations.melt import Payment, PendingMelt
+from ledger.operations.melt import Payment, PendingPayment
 from ledger.operations.node import NodeRun
 from ledger.units import to_msat
 from plugin.node.events import PartSucceeded
@@ -86,7 +86,7 @@ class Claim(NamedTuple):
 class _Attempt:
     """What this process knows of one attempt, beyond the ledger and the node's rows."""
 
-    melt: PendingMelt
+    melt: PendingPayment
     running: bool = False  # our xpay has not answered yet
     error: RpcError | None = None  # our xpay gave up with this: it starts no more parts
     claim: Claim | None = None
@@ -118,7 +118,8 @@ class Verdicts:
     def look_at_all(self) -> None:
         """Hint: anything may have happened."""
         for melt in self._ledger.pending_melts():
-            self.hint(melt.payment_hash)
+            if isinstance(melt, PendingPayment):
+                self.hint(melt.payment_hash)
 
     def hint(self, payment_hash: bytes) -> None:
         """Hint: something may have happened to this payment."""
@@ -134,7 +135,7 @@ class Verdicts:
             self._attempt(melt).claim = Claim(event.preimage, event.sent_msat if whole else None)
         self.hint(event.payment_hash)
 
-    def pay(self, melt: PendingMelt) -> None:
+    def pay(self, melt: PendingPayment) -> None:
         """Send the payment of a melt that has begun, in a task of its own: no client can cancel it."""
         self._attempt(melt).running = True
         self._supervisor.background("payment", self._pay(melt))
@@ -147,11 +148,11 @@ class Verdicts:
             if attempt.unknown_because
         ]
 
-    async def _pay(self, melt: PendingMelt) -> None:
+    async def _pay(self, melt: PendingPayment) -> None:
         attempt = self._attempt(melt)
         try:
             sent = await self._node.pay(
-                melt.request,
+                melt.invoice,
                 amount_msat=melt.amount_msat if melt.amountless else None,
                 partial_msat=melt.amount_msat if melt.partial else None,
                 maxfee_msat=to_msat(melt.fee_reserve, melt.unit),
@@ -191,7 +192,7 @@ class Verdicts:
                 log.error("a payment's outcome could not be written, will try again: %s", error)
                 self._look_later(payment_hash, RETRY_S)
 
-    def _attempt(self, melt: PendingMelt) -> _Attempt:
+    def _attempt(self, melt: PendingPayment) -> _Attempt:
         attempt = self._attempts.get(melt.payment_hash)
         if attempt is None or (attempt.melt.quote, attempt.melt.attempt) != (melt.quote, melt.attempt):
             attempt = self._attempts[melt.payment_hash] = _Attempt(melt)
@@ -261,7 +262,7 @@ class Verdicts:
                 )
         return Failed(_reason(attempt.error, bool(in_flight)))
 
-    async def _are_ghosts(self, melt: PendingMelt, rows: list[SendRow]) -> bool:
+    async def _are_ghosts(self, melt: PendingPayment, rows: list[SendRow]) -> bool:
         """Rows left pending for ever by a crash of the node between writing them and sending their HTLCs.
 
         The node loads its HTLCs from its database before it answers us. So a row older than the node's start for
@@ -288,7 +289,7 @@ class Verdicts:
         attempt.rechecks += 1
         return min(RECHECK_S[step], remaining_s)
 
-    async def _is_own_paid(self, melt: PendingMelt) -> bool:
+    async def _is_own_paid(self, melt: PendingPayment) -> bool:
         """Payments to oneself leave no trace in the accounts: if an own invoice was paid, it may have been by us."""
         return await self._node.has_paid_invoice(melt.payment_hash)
 
@@ -297,20 +298,20 @@ class Verdicts:
         return attempt.rows_seen or await self._node.lacks_send_rows(attempt.melt.mark.sends_index)
 
 
-def _is_of_attempt(melt: PendingMelt, row: SendRow) -> bool:
+def _is_of_attempt(melt: PendingPayment, row: SendRow) -> bool:
     """Whether a row is of the present attempt for certain. Times are whole seconds, so a retry in the same second as
     its failed predecessor can't tell their rows apart."""
     return row.created_at > melt.begun_at or (row.created_at == melt.begun_at and melt.attempt == 1)
 
 
-def _claim_of(melt: PendingMelt, sent: Sent) -> Claim | None:
+def _claim_of(melt: PendingPayment, sent: Sent) -> Claim | None:
     if hashlib.sha256(sent.preimage).digest() != melt.payment_hash:
         log.error("xpay answered with a preimage that does not fit hash %s", melt.payment_hash.hex())
         return None
     return Claim(sent.preimage, sent.sent_msat)
 
 
-def _claimed(melt: PendingMelt, rows: list[SendRow]) -> Claim | None:
+def _claimed(melt: PendingPayment, rows: list[SendRow]) -> Claim | None:
     """If a row is complete, the destination was paid. Parts still in flight count as sent: they can be claimed too."""
     complete = [row for row in rows if row.status == "complete"]
     if not complete:
@@ -322,7 +323,7 @@ def _claimed(melt: PendingMelt, rows: list[SendRow]) -> Claim | None:
     return Claim(preimage, sum(row.sent_msat for row in rows if row.status in ("complete", "pending")))
 
 
-def _sent_msat(melt: PendingMelt, claim: Claim) -> int:
+def _sent_msat(melt: PendingPayment, claim: Claim) -> int:
     """What left the node; the most that may have left it where that isn't known in full."""
     most = melt.amount_msat + to_msat(melt.fee_reserve, melt.unit)
     if claim.sent_msat is None:

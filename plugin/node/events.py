@@ -54,11 +54,28 @@ class InvoicePaid:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockAdded:
+    """`block_added`: the node has processed a block, perhaps instead of another one of the same height."""
+
+    height: int
+
+    @classmethod
+    def read(cls, payload: dict[str, Any]) -> BlockAdded:
+        """Raises KeyError or TypeError for another form."""
+        return cls(int(payload["height"]))
+
+
+@dataclass(frozen=True, slots=True)
+class CoinsMoved:
+    """`coin_movement`, of the on-chain wallet: an output of it came into a block, or was spent in one."""
+
+
+@dataclass(frozen=True, slots=True)
 class EventsLost:
     """More events came than could be held, or a connection to the node broke: look everything up."""
 
 
-NodeEvent = PartSucceeded | PartFailed | InvoicePaid | EventsLost
+NodeEvent = PartSucceeded | PartFailed | InvoicePaid | BlockAdded | CoinsMoved | EventsLost
 
 
 class EventQueue:

@@ -147,7 +147,7 @@ class Node:
 
     async def pay(
         self,
-        bolt11: str,
+        invoice: str,
         *,
         amount_msat: int | None,
         partial_msat: int | None,
@@ -156,14 +156,14 @@ class Node:
         maxdelay: int,
         retry_for_s: int,
     ) -> Sent:
-        """xpay. Returns at success; stays open while an HTLC is held, for days if need be.
+        """xpay, of a BOLT11 or BOLT12 invoice. Returns at success; while an HTLC is held it stays open, for days.
 
         `amount_msat` is for invoices that name none, `partial_msat` for a part of one whose rest others pay.
 
         RpcError means that xpay has given up, not that nothing was paid: parts may still be in flight.
         """
         params: dict[str, Any] = {
-            "invstring": bolt11,
+            "invstring": invoice,
             "maxfee": maxfee_msat,
             "label": label,
             "maxdelay": maxdelay,

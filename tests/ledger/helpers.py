@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import apsw
 import pytest
@@ -30,9 +30,9 @@ from ledger.models import (
     BlindedMessage,
     BlindSignature,
     CheckStateRequest,
-    MeltQuote,
+    MeltQuoteLightning,
     MeltRequest,
-    MintQuote,
+    MintQuoteBolt11,
     MintRequest,
     Proof,
     ProofState,
@@ -43,7 +43,7 @@ from ledger.models import (
     SwapRequest,
 )
 from ledger.operations import mint as mint_operations
-from ledger.operations.melt import NewMeltQuote, NodeMark, Payment, PendingMelt
+from ledger.operations.melt import NewPayment, NodeMark, Payment, PendingMelt, PendingPayment
 from ledger.operations.mint import NewMintQuote, Receipt
 from ledger.store.database import Database
 from ledger.store.transaction import Transaction
@@ -273,16 +273,24 @@ class Mint:
         pubkey: str | None = None,
         expiry: int | None = None,
         method: str = METHOD,
-    ) -> MintQuote:
+    ) -> MintQuoteBolt11:
         quote_id = new_quote_id()
         new = NewMintQuote(quote_id, method, unit, f"invoice of {quote_id}", amount, expiry, pubkey)
-        return done(self.ledger.create_mint_quote(new))
+        return cast(MintQuoteBolt11, done(self.ledger.create_mint_quote(new)))
 
-    def pay(self, quote: str, msat: int, payment_id: bytes | None = None) -> MintQuote | None:
+    def now_mint_quote(self, quote: str) -> MintQuoteBolt11:
+        """As `GET` answers it."""
+        return cast(MintQuoteBolt11, self.ledger.mint_quote(METHOD, quote))
+
+    def now_melt_quote(self, quote: str) -> MeltQuoteLightning:
+        """As `GET` answers it."""
+        return cast(MeltQuoteLightning, self.ledger.melt_quote(METHOD, quote))
+
+    def pay(self, quote: str, msat: int, payment_id: bytes | None = None) -> MintQuoteBolt11 | None:
         receipt = Receipt(quote.encode() if payment_id is None else payment_id, msat)
-        return self.run(lambda tx: mint_operations.credit(tx, METHOD, quote, receipt))
+        return cast(MintQuoteBolt11 | None, self.run(lambda tx: mint_operations.credit(tx, METHOD, quote, receipt)))
 
-    def paid_quote(self, amount: int, unit: str = "sat", *, pubkey: str | None = None) -> MintQuote:
+    def paid_quote(self, amount: int, unit: str = "sat", *, pubkey: str | None = None) -> MintQuoteBolt11:
         quote = self.pay(self.mint_quote(amount, unit, pubkey=pubkey).quote, to_msat(amount, unit))
         assert quote is not None
         return quote
@@ -316,9 +324,9 @@ class Mint:
         *,
         payment_hash: bytes | None = None,
         expiry: int = NOW + 3600,
-    ) -> MeltQuote:
+    ) -> MeltQuoteLightning:
         quote_id = new_quote_id()
-        new = NewMeltQuote(
+        new = NewPayment(
             id=quote_id,
             method=METHOD,
             unit=unit,
@@ -331,20 +339,23 @@ class Mint:
             expiry=expiry,
             mark=NodeMark(3, 7),
         )
-        return done(self.ledger.create_melt_quote(new))
+        return cast(MeltQuoteLightning, done(self.ledger.create_melt_quote(new)))
 
     def begin(
         self, quote: str, inputs: Sequence[Proof], blanks: Iterable[Drawn] | None = None, max_pending: int = 100
-    ) -> PendingMelt:
+    ) -> PendingPayment:
         begun = done(self.ledger.begin_melt(METHOD, melt_request(quote, inputs, blanks), max_pending))
-        assert begun.melt is not None
+        assert isinstance(begun.melt, PendingPayment)
         return begun.melt
 
-    def settle(self, pending: PendingMelt, fee_msat: int = 0, preimage: bytes | None = PREIMAGE) -> MeltQuote:
-        return done(self.ledger.settle_melt(pending, Payment(preimage, pending.amount_msat + fee_msat)))
+    def settle(self, pending: PendingMelt, fee_msat: int = 0, preimage: bytes | None = PREIMAGE) -> MeltQuoteLightning:
+        return cast(
+            MeltQuoteLightning,
+            done(self.ledger.settle_melt(pending, Payment(preimage, pending.amount_msat + fee_msat))),
+        )
 
-    def release(self, pending: PendingMelt, error: str = "no route") -> MeltQuote:
-        return done(self.ledger.release_melt(pending, error))
+    def release(self, pending: PendingMelt, error: str = "no route") -> MeltQuoteLightning:
+        return cast(MeltQuoteLightning, done(self.ledger.release_melt(pending, error)))
 
     def states(self, proofs: Iterable[Proof]) -> list[ProofState]:
         return [entry.state for entry in self.state_entries(proofs)]

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import pytest
 
 from ledger.keysets import Keyset
-from ledger.models import BlindSignature, MeltQuote, MeltQuoteState, ProofState
+from ledger.models import BlindSignature, MeltQuoteLightning, MeltQuoteState, ProofState
 from ledger.operations.melt import Payment
 from ledger.units import split
 from tests.ledger.helpers import METHOD, NOW, Drawn, Mint, Wallet, done, unblind
 
 
-def amounts(quote: MeltQuote) -> list[int] | None:
+def amounts(quote: MeltQuoteLightning) -> list[int] | None:
     """The amounts of the change."""
     return None if quote.change is None else [signature.amount for signature in quote.change]
 
@@ -44,7 +44,7 @@ def test_change_is_all_that_was_overpaid(
     blanks = alice.blanks(mint.keyset(), 8)
     quote = mint.melt_quote(amount, reserve)
     settled = mint.settle(mint.begin(quote.quote, mint.fund(alice, *inputs), blanks), fee_msat=fee_msat)
-    assert amounts(settled) == change
+    assert amounts(mint.now_melt_quote(settled.quote)) == change
     assert change_value(mint.keyset(), blanks, settled.change or []) == sum(change or [])
 
 
@@ -67,7 +67,7 @@ def test_in_the_msat_unit_nothing_is_rounded(mint: Mint, alice: Wallet) -> None:
 def test_a_destination_that_took_less_than_the_invoice_leaves_more_change(mint: Mint, alice: Wallet) -> None:
     pending = mint.begin(mint.melt_quote(64).quote, mint.fund(alice, 64), alice.blanks(mint.keyset(), 8))
     settled = done(mint.ledger.settle_melt(pending, Payment(None, sent_msat=32_500)))
-    assert amounts(settled) == split(31)
+    assert amounts(mint.now_melt_quote(settled.quote)) == split(31)
     audit = mint.audit()
     assert (audit.paid_out_msat, audit.routing_fees_msat, audit.earned_msat) == (32_500, 0, 500)
 
@@ -84,7 +84,7 @@ def test_without_blank_outputs_there_is_no_change(mint: Mint, alice: Wallet) -> 
 def test_too_few_blank_outputs_get_the_largest_parts(mint: Mint, alice: Wallet, blanks: int, change: list[int]) -> None:
     drawn = alice.blanks(mint.keyset(), blanks)
     settled = mint.settle(mint.begin(mint.melt_quote(1).quote, mint.fund(alice, 16), drawn))
-    assert amounts(settled) == change
+    assert amounts(mint.now_melt_quote(settled.quote)) == change
     assert settled.change is not None
     assert change_value(mint.keyset(), drawn, settled.change) == sum(change)
 

@@ -8,7 +8,15 @@ import pytest
 
 from ledger.errors import Code
 from ledger.events import Event, MeltQuoteChanged, MintQuoteChanged, ProofsChanged
-from ledger.models import CheckStateRequest, MeltQuote, MeltQuoteState, MintQuote, MintQuoteState, ProofState
+from ledger.models import (
+    CheckStateRequest,
+    MeltQuote,
+    MeltQuoteState,
+    MintQuote,
+    MintQuoteBolt11,
+    MintQuoteState,
+    ProofState,
+)
 from ledger.operations import mint as mint_operations
 from ledger.operations import node
 from tests.ledger.helpers import METHOD, WITNESS, Mint, Wallet, done, proof_y, refused, swap_request
@@ -40,7 +48,7 @@ def summary(events: list[Event]) -> list[object]:
     result: list[object] = []
     for event in events:
         match event:
-            case MintQuoteChanged(quote):
+            case MintQuoteChanged(MintQuoteBolt11() as quote):
                 result.append(quote.state)
             case MeltQuoteChanged(quote):
                 result.append(quote.state)

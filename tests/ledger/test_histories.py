@@ -30,7 +30,7 @@ from ledger.models import (
     ProofState,
     SignaturesResponse,
 )
-from ledger.operations.melt import Payment, PendingMelt
+from ledger.operations.melt import Payment, PendingPayment
 from ledger.units import MSAT_PER_UNIT, split, to_msat
 from tests.ledger.helpers import METHOD, Drawn, Mint, Wallet, done, melt_request, mint_request, refused, unblind
 
@@ -104,7 +104,7 @@ class ModelMelt:
     blanks: list[Drawn] = field(default_factory=list)
     fee: int = 0
     owner: str = ""
-    attempts: list[PendingMelt] = field(default_factory=list)
+    attempts: list[PendingPayment] = field(default_factory=list)
     change: list[BlindSignature] = field(default_factory=list)
 
 
@@ -475,7 +475,7 @@ class Histories(RuleBasedStateMachine):
         begun = self.refused_or_done(code, lambda: done(self.mint.ledger.begin_melt(METHOD, request, MAX_PENDING)))
         if begun is None:
             return
-        assert begun.melt is not None
+        assert isinstance(begun.melt, PendingPayment)
         melt.attempts.append(begun.melt)
         melt.state, melt.coins, melt.blanks, melt.fee, melt.owner = MeltQuoteState.PENDING, coins, outputs, fee, name
         self.model.held_outputs |= set(b_s)
@@ -516,7 +516,7 @@ class Histories(RuleBasedStateMachine):
         melt = data.draw(st.sampled_from(pending if in_flight and pending else begun))
         self.hear(melt, data.draw(st.sampled_from(melt.attempts)), paid, fee_msat, full)
 
-    def hear(self, melt: ModelMelt, attempt: PendingMelt, paid: bool, fee_msat: int, full: bool) -> None:
+    def hear(self, melt: ModelMelt, attempt: PendingPayment, paid: bool, fee_msat: int, full: bool) -> None:
         """`full`: the destination took all of the amount."""
         if not paid:
             self.release(melt, attempt)
@@ -525,7 +525,7 @@ class Histories(RuleBasedStateMachine):
         fee_msat = fee_msat * MSAT_PER_UNIT[melt.unit] // 1000
         self.settle(melt, attempt, amount_msat + fee_msat if full else amount_msat - amount_msat // 3)
 
-    def settle(self, melt: ModelMelt, attempt: PendingMelt, sent_msat: int) -> None:
+    def settle(self, melt: ModelMelt, attempt: PendingPayment, sent_msat: int) -> None:
         """In time, again, for an earlier attempt, or for one given back."""
         if melt.state is not MeltQuoteState.PENDING:
             self.settle_too_late(melt, attempt, sent_msat)
@@ -545,7 +545,7 @@ class Histories(RuleBasedStateMachine):
         self.model.paid_out_msat += min(sent_msat, amount_msat)
         self.model.routing_msat += max(0, sent_msat - amount_msat)
 
-    def settle_too_late(self, melt: ModelMelt, attempt: PendingMelt, sent_msat: int) -> None:
+    def settle_too_late(self, melt: ModelMelt, attempt: PendingPayment, sent_msat: int) -> None:
         rows, events = self.mint.rows_but_commits(), list(self.mint.events)
         settling = self.mint.ledger.settle_melt(attempt, Payment(None, sent_msat))
         if melt.state is MeltQuoteState.PAID:
@@ -555,7 +555,7 @@ class Histories(RuleBasedStateMachine):
                 done(settling)
         assert (self.mint.rows_but_commits(), self.mint.events) == (rows, events)
 
-    def release(self, melt: ModelMelt, attempt: PendingMelt) -> None:
+    def release(self, melt: ModelMelt, attempt: PendingPayment) -> None:
         """In time, again, for an earlier attempt, or for one that was paid."""
         quote = self.mint.release(attempt)
         if melt.state is MeltQuoteState.PENDING and attempt is melt.attempts[-1]:

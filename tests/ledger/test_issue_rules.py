@@ -9,7 +9,7 @@ from coincurve import PrivateKey
 
 from ledger.errors import Code, LedgerError, StorageError
 from ledger.ids import label_of
-from ledger.models import BlindedMessage, MintQuote, MintQuoteState, MintRequest
+from ledger.models import BlindedMessage, MintQuoteBolt11, MintQuoteState, MintRequest
 from ledger.operations import mint as mint_operations
 from ledger.operations.mint import NewMintQuote, check_pubkey, signed_message, signed_message_legacy
 from tests.ledger.helpers import METHOD, NO_POINT, NOW, Mint, Wallet, done, messages, refused, schnorr, unblind
@@ -18,9 +18,9 @@ KEY, OTHER_KEY = (7).to_bytes(32, "big"), (8).to_bytes(32, "big")
 PUBKEY = PrivateKey(KEY).public_key.format().hex()
 
 
-def now(mint: Mint, quote: MintQuote) -> MintQuote:
+def now(mint: Mint, quote: MintQuoteBolt11) -> MintQuoteBolt11:
     """The quote as `GET` answers it."""
-    return mint.ledger.mint_quote(METHOD, quote.quote)
+    return mint.now_mint_quote(quote.quote)
 
 
 # --- quotes -------------------------------------------------------------------------------------------------------
@@ -28,7 +28,7 @@ def now(mint: Mint, quote: MintQuote) -> MintQuote:
 
 def test_a_new_quote_is_unpaid_and_says_all_that_it_was_made_of(mint: Mint) -> None:
     quote = mint.mint_quote(21, pubkey=PUBKEY, expiry=NOW + 600)
-    assert quote == MintQuote(
+    assert quote == MintQuoteBolt11(
         quote=quote.quote,
         request=f"invoice of {quote.quote}",
         amount=21,
@@ -58,8 +58,7 @@ def test_a_quote_is_unknown_to_other_methods(mint: Mint, alice: Wallet) -> None:
     with refused(mint, Code.QUOTE_REJECTED):
         mint.issue(quote.quote, alice.draw_sum(mint.keyset(), 8))
     with mint.ledger.read() as db:
-        assert mint_operations.find(db, "bolt12", label_of(quote.quote)) == quote.quote
-        assert mint_operations.find(db, METHOD, label_of(quote.quote)) is None
+        assert mint_operations.find(db, label_of(quote.quote)) == ("bolt12", quote.quote)
 
 
 def test_a_melt_quote_is_no_mint_quote(mint: Mint) -> None:

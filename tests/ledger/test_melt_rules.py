@@ -7,20 +7,20 @@ from collections.abc import Callable
 import pytest
 
 from ledger.errors import Code, StorageError
-from ledger.models import MeltQuote, MeltQuoteState, Proof, ProofState
+from ledger.models import MeltQuoteLightning, MeltQuoteState, Proof, ProofState
 from ledger.operations import node
-from ledger.operations.melt import MAX_ERROR_LENGTH, PendingMelt
+from ledger.operations.melt import MAX_ERROR_LENGTH, PendingPayment
 from tests.ledger.helpers import METHOD, NOW, PREIMAGE, WITNESS, Mint, Wallet, done, refused, swap_request
 
 HASH = b"\x11" * 32
 
 
-def now(mint: Mint, quote: MeltQuote) -> MeltQuote:
+def now(mint: Mint, quote: MeltQuoteLightning) -> MeltQuoteLightning:
     """The quote as `GET` answers it."""
-    return mint.ledger.melt_quote(METHOD, quote.quote)
+    return mint.now_melt_quote(quote.quote)
 
 
-def begun(mint: Mint, wallet: Wallet, amount: int = 8) -> tuple[MeltQuote, PendingMelt, list[Proof]]:
+def begun(mint: Mint, wallet: Wallet, amount: int = 8) -> tuple[MeltQuoteLightning, PendingPayment, list[Proof]]:
     """A melt in flight: its quote, what settles or releases it, and the proofs it holds."""
     quote, proofs = mint.melt_quote(amount), mint.fund(wallet, amount)
     return quote, mint.begin(quote.quote, proofs), proofs
@@ -31,7 +31,7 @@ def begun(mint: Mint, wallet: Wallet, amount: int = 8) -> tuple[MeltQuote, Pendi
 
 def test_a_new_quote_is_unpaid_and_says_all_that_it_was_made_of(mint: Mint) -> None:
     quote = mint.melt_quote(21, 3)
-    assert quote == MeltQuote(
+    assert quote == MeltQuoteLightning(
         quote=quote.quote,
         request=f"invoice of {quote.quote}",
         amount=21,
@@ -309,7 +309,7 @@ def test_a_verdict_about_an_earlier_attempt_does_not_release_the_present_one(min
 
 @pytest.mark.parametrize("outcome", [Mint.settle, Mint.release], ids=["settled", "released"])
 def test_releasing_a_melt_that_is_over_changes_nothing(
-    mint: Mint, alice: Wallet, outcome: Callable[[Mint, PendingMelt], MeltQuote]
+    mint: Mint, alice: Wallet, outcome: Callable[[Mint, PendingPayment], MeltQuoteLightning]
 ) -> None:
     quote, pending, _ = begun(mint, alice)
     outcome(mint, pending)

@@ -16,7 +16,7 @@ from ledger import curve
 from ledger.curve import Dleq
 from ledger.errors import Code, LedgerError
 from ledger.keysets import input_fee, keyset_id_v1, keyset_id_v2
-from ledger.models import MintQuote, MintQuoteState, MintRequest
+from ledger.models import MintQuoteBolt11, MintQuoteState, MintRequest
 from ledger.operations.mint import require_signature, signed_message, signed_message_legacy
 from ledger.units import split
 from tests.ledger.helpers import Mint, Wallet, unblind, vectors
@@ -226,8 +226,8 @@ def test_dleq_of_a_proof(vector: dict[str, Any]) -> None:
 # --- NUT-20 -----------------------------------------------------------------------------------------------------
 
 
-def locked_quote(quote_id: str, pubkey: str) -> MintQuote:
-    return MintQuote(
+def locked_quote(quote_id: str, pubkey: str) -> MintQuoteBolt11:
+    return MintQuoteBolt11(
         quote=quote_id,
         request="",
         amount=None,

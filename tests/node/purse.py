@@ -15,11 +15,11 @@ from contrib.wallet.outputs import Output, blank_output_count, make_outputs, mes
 from contrib.wallet.proofs import WalletProof
 from contrib.wallet.selection import select
 from ledger.models import (
-    MeltQuote,
+    MeltQuoteLightning,
     MeltQuoteOptions,
     MeltQuoteState,
     MeltRequest,
-    MintQuote,
+    MintQuoteBolt11,
     MintQuoteState,
     ProofState,
 )
@@ -30,10 +30,10 @@ from tests.node.harness import PATIENCE_S, Mint, Network, wait_for
 class Attempt:
     """A melt as the wallet prepared it: the proofs it offers and the blank outputs for change."""
 
-    quote: MeltQuote
+    quote: MeltQuoteLightning
     inputs: list[WalletProof]
     blanks: list[Output]
-    answer: MeltQuote | None = field(default=None)
+    answer: MeltQuoteLightning | None = field(default=None)
     """What the mint answered to the POST."""
 
 
@@ -55,16 +55,16 @@ class Purse:
 
     # --- mint and swap ------------------------------------------------------------------------------------------
 
-    def request_mint(self, amount: int) -> MintQuote:
+    def request_mint(self, amount: int) -> MintQuoteBolt11:
         """A new mint quote."""
         quote = self.client.request_mint_quote(amount)
         self._confidential.add(quote.quote)
         return quote
 
-    def wait_paid(self, quote: MintQuote) -> MintQuote:
+    def wait_paid(self, quote: MintQuoteBolt11) -> MintQuoteBolt11:
         """Wait until the mint has credited a mint quote."""
 
-        def paid() -> MintQuote | None:
+        def paid() -> MintQuoteBolt11 | None:
             now = self.client.mint_quote(quote.quote)
             return now if now.state == MintQuoteState.PAID else None
 
@@ -72,7 +72,7 @@ class Purse:
         assert found is not None
         return found
 
-    def collect(self, quote: MintQuote, amount: int | None = None) -> None:
+    def collect(self, quote: MintQuoteBolt11, amount: int | None = None) -> None:
         """Have ecash issued for a paid quote."""
         outputs = self._outputs(amount or quote.amount or 0)
         self._add(unblind(outputs, self.client.mint(quote.quote, messages(outputs)), self._keysets))
@@ -108,7 +108,7 @@ class Purse:
         """A melt quote, and proofs and blank outputs for it, taken out of the purse."""
         return self.prepare_again(self.client.request_melt_quote(bolt11, amount_msat=amount_msat, options=options))
 
-    def prepare_again(self, quote: MeltQuote) -> Attempt:
+    def prepare_again(self, quote: MeltQuoteLightning) -> Attempt:
         """Proofs and blank outputs for a quote that there is already."""
         self._confidential.add(quote.quote)
         inputs = self._take(quote.amount + quote.fee_reserve)
@@ -117,7 +117,9 @@ class Purse:
         self._confidential.update(blank.secret for blank in blanks)
         return Attempt(quote, inputs, blanks)
 
-    def post(self, attempt: Attempt, *, prefer_async: bool | None = None, timeout_s: float | None = None) -> MeltQuote:
+    def post(
+        self, attempt: Attempt, *, prefer_async: bool | None = None, timeout_s: float | None = None
+    ) -> MeltQuoteLightning:
         """`POST /v1/melt/bolt11`. Raises as the client does."""
         attempt.answer = self.client.melt(
             attempt.quote.quote,
@@ -163,14 +165,14 @@ class Purse:
         self.post(attempt, prefer_async=True)
         return attempt
 
-    def look(self, attempt: Attempt) -> MeltQuote:
+    def look(self, attempt: Attempt) -> MeltQuoteLightning:
         """`GET` the melt quote."""
         return self.client.melt_quote(attempt.quote.quote)
 
-    def wait_final(self, attempt: Attempt, timeout_s: float = PATIENCE_S) -> MeltQuote:
+    def wait_final(self, attempt: Attempt, timeout_s: float = PATIENCE_S) -> MeltQuoteLightning:
         """Wait until the melt is PAID or failed, and put change or proofs back into the purse."""
 
-        def final() -> MeltQuote | None:
+        def final() -> MeltQuoteLightning | None:
             quote = self.look(attempt)
             return quote if quote.state != MeltQuoteState.PENDING else None
 
@@ -179,7 +181,7 @@ class Purse:
         self.finish(attempt, quote)
         return quote
 
-    def finish(self, attempt: Attempt, quote: MeltQuote) -> None:
+    def finish(self, attempt: Attempt, quote: MeltQuoteLightning) -> None:
         """Put change (if PAID) or the proofs (if not) back into the purse."""
         if quote.payment_preimage:
             self._confidential.add(quote.payment_preimage)

@@ -33,7 +33,7 @@ from contrib.wallet import (
 )
 from contrib.wallet.keysets import Keyset
 from ledger.audit import audit
-from ledger.models import MeltQuote, MeltQuoteState, MeltRequest, MintQuote, ProofState
+from ledger.models import MeltQuoteLightning, MeltQuoteState, MeltRequest, MintQuoteBolt11, ProofState
 from ledger.units import MSAT_PER_UNIT, split
 
 ENTRY_FILE = Path(__file__).resolve().parents[2] / "nutbolt.py"
@@ -335,10 +335,10 @@ class Melt:
     """A melt as its wallet prepared it: a quote, the proofs for it, and blank outputs for the change."""
 
     invoice: OutsideInvoice | None
-    quote: MeltQuote
+    quote: MeltQuoteLightning
     inputs: list[WalletProof]
     blanks: list[Output]
-    answer: MeltQuote | None = field(default=None)
+    answer: MeltQuoteLightning | None = field(default=None)
 
     @property
     def request(self) -> MeltRequest:
@@ -373,17 +373,17 @@ class Purse:
 
     # --- mint and swap --------------------------------------------------------------------------------------------
 
-    def request_mint(self, amount: int = 100, **options: Any) -> MintQuote:
+    def request_mint(self, amount: int = 100, **options: Any) -> MintQuoteBolt11:
         """A new mint quote."""
         quote = self.client.request_mint_quote(amount, self.unit, **options)
         self.mint.secrets.add(quote.quote)
         return quote
 
-    def wait_credited(self, quote: MintQuote, amount: int | None = None) -> MintQuote:
+    def wait_credited(self, quote: MintQuoteBolt11, amount: int | None = None) -> MintQuoteBolt11:
         """Wait until the mint has noticed the payment of a mint quote."""
         wanted = quote.amount if amount is None else amount
 
-        def credited() -> MintQuote | None:
+        def credited() -> MintQuoteBolt11 | None:
             now = self.client.mint_quote(quote.quote)
             return now if now.amount_paid == wanted else None
 
@@ -401,7 +401,7 @@ class Purse:
         self.mint.secrets.update(output.secret for output in made)
         return made
 
-    def collect(self, quote: MintQuote, amount: int | None = None, **options: Any) -> list[WalletProof]:
+    def collect(self, quote: MintQuoteBolt11, amount: int | None = None, **options: Any) -> list[WalletProof]:
         """Have ecash issued for a paid quote."""
         outputs = self.outputs(quote.amount or 0 if amount is None else amount)
         return unblind(outputs, self.client.mint(quote.quote, messages(outputs), **options), self.keysets)
@@ -428,7 +428,7 @@ class Purse:
 
     # --- melt -----------------------------------------------------------------------------------------------------
 
-    def quote(self, invoice: OutsideInvoice | str, **options: Any) -> MeltQuote:
+    def quote(self, invoice: OutsideInvoice | str, **options: Any) -> MeltQuoteLightning:
         """A new melt quote."""
         quote = self.client.request_melt_quote(str(invoice), self.unit, **options)
         self.mint.secrets.add(quote.quote)
@@ -440,7 +440,7 @@ class Purse:
         *,
         extra: int = 0,
         blanks: int | None = None,
-        quote: MeltQuote | None = None,
+        quote: MeltQuoteLightning | None = None,
         **options: Any,
     ) -> Melt:
         """A melt of this invoice, with fresh proofs for it (and `extra` more); as many blank outputs as change may
@@ -454,7 +454,7 @@ class Purse:
         known = invoice if isinstance(invoice, OutsideInvoice) else None
         return Melt(known, quote, inputs, self.outputs_of([0] * count))
 
-    def post(self, melt: Melt, *, prefer_async: bool | None = None) -> MeltQuote:
+    def post(self, melt: Melt, *, prefer_async: bool | None = None) -> MeltQuoteLightning:
         """`POST /v1/melt/bolt11`. Raises MintError."""
         request = melt.request
         melt.answer = self.client.melt(request.quote, request.inputs, request.outputs, prefer_async=prefer_async)
@@ -473,7 +473,7 @@ class Purse:
         self.mint.node.wait_for_part(invoice, timeout_s=PATIENCE_S)
         return melt
 
-    def post_soon(self, melt: Melt, *, prefer_async: bool | None = None) -> Future[MeltQuote]:
+    def post_soon(self, melt: Melt, *, prefer_async: bool | None = None) -> Future[MeltQuoteLightning]:
         """The same from another thread."""
         pool = ThreadPoolExecutor(max_workers=1)
         future = pool.submit(self.post, melt, prefer_async=prefer_async)
@@ -488,14 +488,14 @@ class Purse:
             return error
         raise AssertionError(f"not refused, but {answer.state}")
 
-    def look(self, melt: Melt) -> MeltQuote:
+    def look(self, melt: Melt) -> MeltQuoteLightning:
         """`GET` the melt quote."""
         return self.client.melt_quote(melt.quote.quote)
 
-    def wait_final(self, melt: Melt, timeout_s: float = PATIENCE_S) -> MeltQuote:
+    def wait_final(self, melt: Melt, timeout_s: float = PATIENCE_S) -> MeltQuoteLightning:
         """Wait until a melt is PAID, or UNPAID again."""
 
-        def final() -> MeltQuote | None:
+        def final() -> MeltQuoteLightning | None:
             quote = self.look(melt)
             return quote if quote.state != PENDING else None
 
@@ -503,7 +503,7 @@ class Purse:
         assert quote is not None
         return quote
 
-    def change(self, melt: Melt, quote: MeltQuote) -> list[WalletProof]:
+    def change(self, melt: Melt, quote: MeltQuoteLightning) -> list[WalletProof]:
         """The change of a paid melt, verified."""
         return unblind_change(melt.blanks, quote.change or [], self.keysets)
 
@@ -511,7 +511,7 @@ class Purse:
 
     def assert_paid(
         self, melt: Melt, *, fee_msat: int = 1000, sent_msat: int | None = None, preimage: bool = True
-    ) -> MeltQuote:
+    ) -> MeltQuoteLightning:
         """PAID, or soon so: preimage shown, proofs spent, everything overpaid given back as spendable change.
 
         The destination was paid in full with a routing fee of `fee_msat`, unless `sent_msat` says what was sent."""
@@ -529,7 +529,7 @@ class Purse:
             self.swap(change)
         return quote
 
-    def assert_failed(self, melt: Melt, *, why: str = "") -> MeltQuote:
+    def assert_failed(self, melt: Melt, *, why: str = "") -> MeltQuoteLightning:
         """UNPAID again, or soon so: it says why, and proofs and blank outputs are free."""
         quote = self.wait_final(melt)
         assert quote.state == UNPAID, quote
@@ -540,7 +540,7 @@ class Purse:
         assert self.states(melt.inputs) == {UNSPENT}
         return quote
 
-    def assert_pending(self, melt: Melt) -> MeltQuote:
+    def assert_pending(self, melt: Melt) -> MeltQuoteLightning:
         """PENDING, with its proofs held."""
         quote = self.look(melt)
         assert quote.state == PENDING, quote

@@ -9,7 +9,7 @@ import pytest
 
 from contrib.sandbox import Behaviour
 from ledger.errors import Code
-from ledger.models import MeltQuote
+from ledger.models import MeltQuoteLightning
 from tests.plugin.harness import PATIENCE_S, Mint, Purse
 from tests.protocol.helpers import code_of, ok
 
@@ -60,7 +60,7 @@ def test_a_part_is_priced_by_its_own_amount_and_rounded_up(
 def test_only_the_part_is_paid(mint: Mint, unit: str) -> None:
     purse = Purse(mint, unit)
     invoice = mint.invoice(1000)
-    quote = MeltQuote.model_validate(ok(ask(mint, invoice.bolt11, part(30_001), unit)))
+    quote = MeltQuoteLightning.model_validate(ok(ask(mint, invoice.bolt11, part(30_001), unit)))
     melt = purse.prepare(invoice, quote=quote)
     purse.post(melt)
     purse.assert_paid(melt, fee_msat=999 if unit == "sat" else 1000)
@@ -74,7 +74,7 @@ def test_only_the_part_is_paid(mint: Mint, unit: str) -> None:
 
 def test_a_part_that_waits_for_the_others_is_pending_until_they_come(mint: Mint, purse: Purse) -> None:
     invoice = mint.invoice(1000, Behaviour.hold())
-    quote = MeltQuote.model_validate(ok(ask(mint, invoice.bolt11, part(30_000))))
+    quote = MeltQuoteLightning.model_validate(ok(ask(mint, invoice.bolt11, part(30_000))))
     melt = purse.prepare(invoice, quote=quote)
     assert purse.post(melt, prefer_async=True).state == "PENDING"
     mint.node.wait_for_part(invoice, timeout_s=PATIENCE_S)
@@ -85,7 +85,7 @@ def test_a_part_that_waits_for_the_others_is_pending_until_they_come(mint: Mint,
 
 def test_a_part_that_is_the_whole_is_no_part(mint: Mint, purse: Purse) -> None:
     invoice = mint.invoice(100)
-    quote = MeltQuote.model_validate(ok(ask(mint, invoice.bolt11, part(100_000))))
+    quote = MeltQuoteLightning.model_validate(ok(ask(mint, invoice.bolt11, part(100_000))))
     assert quote.amount == 100
     melt = purse.prepare(invoice, quote=quote)
     purse.post(melt)
@@ -122,7 +122,7 @@ def test_the_limit_counts_for_the_part_and_not_for_the_invoice(mint: Mint) -> No
 
 def test_an_invoice_that_was_paid_in_part_here_is_not_paid_again(mint: Mint, purse: Purse) -> None:
     invoice = mint.invoice(1000)
-    quote = MeltQuote.model_validate(ok(ask(mint, invoice.bolt11, part(30_000))))
+    quote = MeltQuoteLightning.model_validate(ok(ask(mint, invoice.bolt11, part(30_000))))
     purse.post(purse.prepare(invoice, quote=quote))
     assert code_of(ask(mint, invoice.bolt11, part(30_000))) == Code.INVOICE_PAID
 
@@ -141,7 +141,7 @@ def test_an_invoice_without_amount_is_paid_with_the_amount_that_the_wallet_names
 ) -> None:
     purse = Purse(mint, unit)
     invoice = mint.node.outside_invoice(None)
-    quote = MeltQuote.model_validate(ok(ask(mint, invoice.bolt11, amountless(amount_msat), unit)))
+    quote = MeltQuoteLightning.model_validate(ok(ask(mint, invoice.bolt11, amountless(amount_msat), unit)))
     assert quote.amount == amount
     melt = purse.prepare(invoice, quote=quote)
     purse.post(melt)

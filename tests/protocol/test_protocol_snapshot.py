@@ -11,7 +11,7 @@ import pytest
 
 from ledger.events import Event
 from ledger.operations.mint import Receipt, credit
-from plugin.http.subscriptions import Connection, Hub, Kind, Subscription
+from plugin.http.subscriptions import Connection, Hub, Subscription, mint_quotes_of
 from tests.ledger.helpers import METHOD, Mint, Wallet, done, mint_request
 
 ACCEPTED = '"accepted"'
@@ -44,7 +44,7 @@ async def sent(connection: Connection) -> list[str]:
 def subscription(hub: Hub, quote: str) -> Subscription:
     connection = hub.connect()
     assert connection is not None
-    return Subscription("s", Kind.MINT_QUOTE, (quote,), connection)
+    return Subscription("s", mint_quotes_of(METHOD), (quote,), connection)
 
 
 def paid_again_and_issued(mint: Mint, quote: str) -> list[Event]:
@@ -62,7 +62,7 @@ def paid_again_and_issued(mint: Mint, quote: str) -> list[Event]:
 
 async def test_events_that_the_snapshot_shows_already_are_not_sent_after_it(mint: Mint) -> None:
     """They may still be on their way from the writer's thread when the snapshot is read."""
-    hub = Hub(mint.ledger, asyncio.get_running_loop())
+    hub = Hub(mint.ledger, asyncio.get_running_loop(), [METHOD])
     quote = mint.paid_quote(8).quote
     late = paid_again_and_issued(mint, quote)
     watched = subscription(hub, quote)
@@ -73,7 +73,7 @@ async def test_events_that_the_snapshot_shows_already_are_not_sent_after_it(mint
 
 
 async def test_events_that_come_while_the_snapshot_is_read_are_sent_after_it(mint: Mint) -> None:
-    hub = Hub(mint.ledger, asyncio.get_running_loop())
+    hub = Hub(mint.ledger, asyncio.get_running_loop(), [METHOD])
     mint.ledger.subscribe(hub.on_event)
     quote = mint.mint_quote(8).quote
     watched = subscription(hub, quote)
@@ -85,7 +85,7 @@ async def test_events_that_come_while_the_snapshot_is_read_are_sent_after_it(min
 
 
 async def test_events_of_one_commit_are_all_sent_in_their_order(mint: Mint) -> None:
-    hub = Hub(mint.ledger, asyncio.get_running_loop())
+    hub = Hub(mint.ledger, asyncio.get_running_loop(), [METHOD])
     mint.ledger.subscribe(hub.on_event)
     quote = mint.paid_quote(8).quote
     watched = subscription(hub, quote)
@@ -95,7 +95,7 @@ async def test_events_of_one_commit_are_all_sent_in_their_order(mint: Mint) -> N
 
 
 async def test_who_has_left_is_told_nothing_and_forgotten(mint: Mint) -> None:
-    hub = Hub(mint.ledger, asyncio.get_running_loop())
+    hub = Hub(mint.ledger, asyncio.get_running_loop(), [METHOD])
     mint.ledger.subscribe(hub.on_event)
     quote = mint.mint_quote(8).quote
     watched = subscription(hub, quote)

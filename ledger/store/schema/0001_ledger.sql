@@ -8,6 +8,7 @@ CREATE TABLE ledger (                   -- what the ledger knows about itself: o
     created_at      INTEGER NOT NULL,
     commits         INTEGER NOT NULL DEFAULT 0,  -- grows with every group commit (tripwire)
     pay_index       INTEGER NOT NULL DEFAULT 0,  -- the node's last invoice payment that was credited or passed by
+    chain_index     INTEGER NOT NULL DEFAULT 0,  -- the node's last on-chain move that was looked at
     node_run        INTEGER NOT NULL DEFAULT 0,  -- counts the node's starts, as far as they were seen
     node_started_at INTEGER NOT NULL DEFAULT 0,  -- no row of the node that is older came after its last start
     node_process    TEXT                         -- tells the node's process from others, if the system could say
@@ -63,13 +64,24 @@ CREATE TABLE mint_quotes (
     CHECK (0 <= amount_issued AND amount_issued <= amount_paid)
 ) STRICT;
 
+CREATE UNIQUE INDEX mint_quotes_onchain ON mint_quotes (request) WHERE method = 'onchain'; -- an address for each
+
 CREATE TABLE receipts (                 -- one row for each payment received: credited once
-    payment_id    BLOB    PRIMARY KEY,  -- bolt11: the payment hash
+    payment_id    BLOB    PRIMARY KEY,  -- bolt11, bolt12: the payment hash; onchain: txid and vout
     mint_quote    INTEGER NOT NULL REFERENCES mint_quotes (n),
     received_msat INTEGER NOT NULL,
     amount        INTEGER NOT NULL,     -- credited to the quote
     received_at   INTEGER NOT NULL
 ) STRICT;
+
+CREATE TABLE deposits (                 -- outputs seen on the chain that pay an onchain mint quote in time (NUT-30)
+    outpoint   BLOB    PRIMARY KEY CHECK (length(outpoint) = 36), -- txid as it is written, then vout (big-endian)
+    mint_quote INTEGER NOT NULL REFERENCES mint_quotes (n),
+    amount_sat INTEGER NOT NULL CHECK (amount_sat > 0),
+    seen_at    INTEGER NOT NULL,
+    watched    INTEGER NOT NULL DEFAULT 1 CHECK (watched IN (0, 1)) -- neither credited yet nor replaced
+) STRICT;
+CREATE INDEX deposits_watched ON deposits (mint_quote) WHERE watched = 1;
 
 CREATE TABLE issues (                   -- how much each issue took from each mint quote
     operation  INTEGER NOT NULL REFERENCES operations (n),
@@ -85,12 +97,14 @@ CREATE TABLE melt_quotes (
     method          TEXT    NOT NULL,
     unit            TEXT    NOT NULL,
     request         TEXT    NOT NULL,
-    payment_hash    BLOB    NOT NULL,
+    invoice         TEXT,               -- what is paid, if it is not the request itself: the offer's invoice
+    payment_hash    BLOB    CHECK (payment_hash IS NOT NULL OR method = 'onchain'),
     amount          INTEGER NOT NULL,
     amount_msat     INTEGER NOT NULL,   -- what the destination shall receive
     amountless      INTEGER NOT NULL CHECK (amountless IN (0, 1)), -- the invoice names no amount (NUT-23)
     partial         INTEGER NOT NULL CHECK (partial IN (0, 1)),    -- amount is a part of the invoice's (NUT-15)
-    fee_reserve     INTEGER NOT NULL,
+    fee_reserve     INTEGER,            -- NULL while the wallet has not chosen one of fee_options
+    fee_index       INTEGER,            -- which of fee_options it chose; never another after that (NUT-30)
     expiry          INTEGER NOT NULL,
     created_at      INTEGER NOT NULL,
     sends_index   INTEGER NOT NULL,   -- the node's count of payment rows ever made, when the quote was made
@@ -113,6 +127,25 @@ CREATE TABLE melt_quotes (
 -- One live melt for each payment hash; for one that was paid, for ever.
 CREATE UNIQUE INDEX melt_quotes_live ON melt_quotes (payment_hash) WHERE state IN ('PENDING', 'PAID');
 CREATE INDEX melt_quotes_pending ON melt_quotes (n) WHERE state = 'PENDING';
+
+CREATE TABLE fee_options (              -- what an onchain melt quote offers (NUT-30)
+    melt_quote       INTEGER NOT NULL REFERENCES melt_quotes (n),
+    fee_index        INTEGER NOT NULL,
+    fee_reserve      INTEGER NOT NULL,
+    estimated_blocks INTEGER NOT NULL,
+    feerate_perkw    INTEGER NOT NULL,  -- satoshis for 1000 units of weight, as the node is told
+    PRIMARY KEY (melt_quote, fee_index)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE payouts (                  -- the one transaction that may pay an onchain melt; written before it is sent
+    melt_quote   INTEGER PRIMARY KEY REFERENCES melt_quotes (n),
+    txid         BLOB    NOT NULL CHECK (length(txid) = 32),
+    vout         INTEGER NOT NULL,
+    psbt         TEXT    NOT NULL,      -- signed
+    fee_sat      INTEGER NOT NULL,      -- sum of its inputs less sum of its outputs
+    built_at     INTEGER NOT NULL,
+    broadcast_at INTEGER                -- when the node had it accepted for the first time
+) STRICT;
 
 CREATE TABLE proofs (                   -- every proof spent, or held by a pending melt: one row for each Y
     n          INTEGER PRIMARY KEY,

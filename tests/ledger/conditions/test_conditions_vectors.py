@@ -132,7 +132,7 @@ def test_successful_batch_mint(batch: Batch, mint: Mint, alice: Wallet) -> None:
     assert [signature.amount for signature in signatures] == [s["amount"] for s in vector["response"]["signatures"]]
     for each, signature in zip(drawn, signatures, strict=True):
         unblind(mint.keyset(), each, signature)
-    assert {mint.ledger.mint_quote(METHOD, quote_id).state.value for quote_id in vector["setup"]} == {"ISSUED"}
+    assert {mint.now_mint_quote(quote_id).state.value for quote_id in vector["setup"]} == {"ISSUED"}
 
 
 def test_check_unknown_quotes(batch: Batch, mint: Mint) -> None:

@@ -1,0 +1,190 @@
+"""What every payment method is: how value enters the mint and leaves it (NUT-04, NUT-05).
+
+A method is one file: a subclass of `Method` that makes quotes and sends payments. What all methods share stands here:
+issuing, and the life of a melt from its request to its outcome.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+from ledger.errors import Code, LedgerError, StorageError
+from ledger.ledger import Ledger, curve_work
+from ledger.models import (
+    MeltQuote,
+    MeltQuoteState,
+    MeltRequest,
+    MintBatchRequest,
+    MintQuote,
+    MintRequest,
+    SignaturesResponse,
+    SwapRequest,
+    Wire,
+)
+from ledger.operations.melt import Begun, PendingMelt
+from ledger.units import from_msat_up
+from plugin.methods.outcomes import Outcomes
+from plugin.node.events import NodeEvent
+from plugin.options import MAX_AMOUNT_SAT, Settings
+from plugin.tasks import Supervisor
+
+INLINE_CURVE_WORK = 4
+"""Requests with more signatures than this are worked on in a worker thread, beside the event loop."""
+
+T = TypeVar("T")
+Request = TypeVar("Request", bound=SwapRequest | MintRequest | MintBatchRequest | MeltRequest)
+
+
+async def perform(operation: Callable[[Request], Future[T]], request: Request) -> T:
+    """Run an operation of the ledger that does curve work, and wait until it is durable."""
+    if curve_work(request) > INLINE_CURVE_WORK:
+        return await asyncio.wrap_future(await asyncio.to_thread(operation, request))
+    return await asyncio.wrap_future(operation(request))
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The amounts allowed for a method, in millisatoshis. There is always a maximum, or an amount could be too large
+    for the node and the ledger."""
+
+    minimum_msat: int
+    maximum_msat: int
+
+    @classmethod
+    def of_sat(cls, minimum: int, maximum: int) -> Limits:
+        """From options in satoshis; 0 as a maximum means none."""
+        return cls(max(1, minimum * 1000), (maximum or MAX_AMOUNT_SAT) * 1000)
+
+    def check(self, amount_msat: int, unit: str) -> None:
+        """Raises 11006."""
+        if not self.minimum_msat <= amount_msat <= self.maximum_msat:
+            least, most = from_msat_up(self.minimum_msat, unit), from_msat_up(self.maximum_msat, unit)
+            raise LedgerError(Code.AMOUNT_OUTSIDE_LIMITS, f"the amount must be from {least} to {most} {unit}")
+
+
+@dataclass(frozen=True, slots=True)
+class Mint:
+    """The parts of the mint that every method works with."""
+
+    settings: Settings
+    ledger: Ledger
+    outcomes: Outcomes
+    supervisor: Supervisor
+
+
+class Method(ABC):
+    """One payment method. The class tells what its requests and answers look like; an object of it does the work."""
+
+    name: ClassVar[str]
+    """As in the paths (`/v1/mint/quote/{name}`) and in `/v1/info`."""
+    mint_quote_request: ClassVar[type[Wire]]
+    mint_quote: ClassVar[type[MintQuote]]
+    melt_quote_request: ClassVar[type[Wire]]
+    melt_quote: ClassVar[type[MeltQuote]]
+    melt_request: ClassVar[type[MeltRequest]] = MeltRequest
+    mint_options: ClassVar[dict[str, Any]] = {}
+    """`options` of its entry among the methods of NUT-04."""
+    melt_options: ClassVar[dict[str, Any]] = {}
+    """The same for NUT-05."""
+    pays_parts: ClassVar[bool] = False
+    """Whether a melt can be a part of a larger payment (NUT-15)."""
+    always_async: ClassVar[bool] = False
+    """Whether a melt is answered PENDING at once, whatever the wallet prefers (NUT-05)."""
+
+    def __init__(self, mint: Mint) -> None:
+        self._mint = mint
+        self._settings = mint.settings
+        self._ledger = mint.ledger
+        self.mint_limits = Limits.of_sat(mint.settings.min_mint, mint.settings.max_mint)
+        self.melt_limits = Limits.of_sat(mint.settings.min_melt, mint.settings.max_melt)
+
+    @abstractmethod
+    async def create_mint_quote(self, request: Any) -> MintQuote:
+        """Make something that can be paid (NUT-04). `request` is a `mint_quote_request`."""
+
+    @abstractmethod
+    async def create_melt_quote(self, request: Any) -> MeltQuote:
+        """Price a payment (NUT-05). `request` is a `melt_quote_request`."""
+
+    @abstractmethod
+    def send(self, melt: PendingMelt) -> None:
+        """Send the payment of a melt that has begun, in a task of its own. Called once for each attempt."""
+
+    async def start(self) -> None:  # noqa: B027 - most methods have nothing to catch up with
+        """Catch up with what happened while the mint was off; called before the mint serves. May be called again.
+
+        Raises RpcError, NodeUnavailableError or OutcomeUnknownError if the node could not be asked."""
+
+    def on_event(self, event: NodeEvent) -> None:  # noqa: B027 - others listen for them
+        """The node says that something happened; called in the event loop, must not wait."""
+
+    # --- the same for all -----------------------------------------------------------------------------------------
+
+    async def issue(self, request: MintRequest) -> SignaturesResponse:
+        """Sign outputs for a paid quote (NUT-04)."""
+        return await perform(lambda r: self._ledger.issue(self.name, r), request)
+
+    async def issue_batch(self, request: MintBatchRequest) -> SignaturesResponse:
+        """Sign outputs for several paid quotes (NUT-29)."""
+        return await perform(lambda r: self._ledger.issue_batch(self.name, r), request)
+
+    async def melt(self, request: MeltRequest, prefer_async: bool) -> MeltQuote:
+        """Pay a quote with proofs (NUT-05).
+
+        Answers the quote in its final state if that comes within the time to wait, else PENDING; by then proofs and
+        blank outputs are held durably. An identical request joins the one before it. Raises what `begin` refuses, and
+        20004 if the payment failed for certain.
+        """
+        # A client that goes away cancels this coroutine, but neither the hold nor the payment.
+        begun = await asyncio.shield(self._mint.supervisor.spawn("melt", self._begin_or_refuse(request)))
+        if isinstance(begun, Exception):
+            raise begun
+        pending, outcome = begun
+        wait_s = self._wait_s(prefer_async)
+        if wait_s > 0:
+            await asyncio.wait([outcome], timeout=wait_s)
+        if not outcome.done() or outcome.cancelled():
+            outcome.cancel()
+            return pending
+        quote = outcome.result()
+        if quote.state is MeltQuoteState.UNPAID:
+            raise LedgerError(Code.PAYMENT_FAILED, quote.error or "the payment failed")
+        return quote
+
+    def _wait_s(self, prefer_async: bool) -> float:
+        if self.always_async:
+            return 0.0
+        return self._settings.async_grace_ms / 1000 if prefer_async else float(self._settings.sync_wait_s)
+
+    async def _begin_or_refuse(
+        self, request: MeltRequest
+    ) -> tuple[MeltQuote, asyncio.Future[MeltQuote]] | LedgerError | StorageError:
+        """A refusal is returned, not raised: the client may be gone, and an exception that nobody awaits is a bug."""
+        try:
+            return await self._begin(request)
+        except (LedgerError, StorageError) as refusal:
+            return refusal
+
+    async def _begin(self, request: MeltRequest) -> tuple[MeltQuote, asyncio.Future[MeltQuote]]:
+        begun = await perform(self._begin_melt, request)
+        outcome = self._mint.outcomes.expect(begun.quote.quote)
+        if begun.melt is not None:
+            self.send(begun.melt)
+            return begun.quote, outcome
+        quote = self._ledger.melt_quote(self.name, begun.quote.quote)  # the outcome may have come before we expected it
+        if quote.state is not MeltQuoteState.PENDING:
+            outcome.set_result(quote)
+        return quote, outcome
+
+    def _begin_melt(self, request: MeltRequest) -> Future[Begun]:
+        return self._ledger.begin_melt(self.name, request, self._settings.max_pending_melts)
+
+    def _check_unit(self, unit: str) -> None:
+        if unit not in self._settings.units:
+            units = ", ".join(self._settings.units)
+            raise LedgerError(Code.UNIT_UNSUPPORTED, f"this mint has no unit {unit!r} for {self.name}: {units}")
