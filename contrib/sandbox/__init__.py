@@ -9,9 +9,11 @@ if missing := [name for name in ("coincurve", "pyln.proto") if importlib.util.fi
         " or start it with `python3 -m contrib.run --sandbox`"
     )
 
+from contrib.sandbox.bolt11 import Hop
 from contrib.sandbox.errors import RpcError, SandboxError, SandboxTimeout
 from contrib.sandbox.node import Call, LogLine, Notification, Settings
 from contrib.sandbox.outside import ForeignInvoices, OutsideInvoice
+from contrib.sandbox.routes import Route
 from contrib.sandbox.sandbox_node import Pending, SandboxNode
 from contrib.sandbox.script import (
     DESTINATION_REFUSED,
@@ -33,6 +35,7 @@ __all__ = [
     "Call",
     "DESTINATION_REFUSED",
     "ForeignInvoices",
+    "Hop",
     "LogLine",
     "MPP_TIMEOUT",
     "Notification",
@@ -46,6 +49,7 @@ __all__ = [
     "Reply",
     "ReplyKind",
     "ReplyTime",
+    "Route",
     "RpcError",
     "SandboxError",
     "SandboxNode",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from contrib.sandbox import TEMPORARY_CHANNEL_FAILURE, Behaviour, Part
+from contrib.sandbox import TEMPORARY_CHANNEL_FAILURE, Behaviour, Part, Route
 from contrib.wallet import MintError
 from ledger.errors import Code
 from ledger.ids import label_of
@@ -131,7 +131,11 @@ def test_the_node_is_told_label_fee_limit_and_times(mint: Mint, purse: Purse) ->
 
 
 def test_a_payment_in_several_parts_is_one_melt(mint: Mint, purse: Purse) -> None:
-    melt = purse.prepare(mint.invoice(1000, Behaviour(parts=tuple(Part.success(fee_msat=1000) for _ in range(4)))))
+    mint.node.set_routes(*[Route(fee_msat=1000)] * 4)
+    try:
+        melt = purse.prepare(mint.invoice(1000, Behaviour(parts=tuple(Part.success(fee_msat=1000) for _ in range(4)))))
+    finally:
+        mint.node.reset_routes()
     purse.post(melt)
     purse.assert_paid(melt, fee_msat=4000)
 
