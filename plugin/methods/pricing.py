@@ -24,8 +24,8 @@ MAX_ROUTE_SEARCHES = 2
 """Searches for a price at once; further quotes wait. The node makes four at a time, and payments need them too."""
 MAX_PATHS = 4
 """Ways to a destination that are priced; an invoice may name more."""
-MARGIN_OF_FALLBACK = 10
-"""The margin is at least one part in so many of the fallback."""
+MARGIN_DIVISOR = 10
+"""The margin is at least a tenth: of the fallback, or of the price where that is more."""
 MOST_OF_FALLBACK = 5
 """A route that costs more than so many times the fallback has no price."""
 
@@ -39,15 +39,17 @@ def reserve_for(route: Route, fallback_msat: int) -> int:
     * Else the route's fee and a margin, so that xpay may take the second-best route, or more parts, when the first
       fails: as much again, and at least a tenth of the fallback. But together not more than the fallback: without a
       price no more is reserved either.
-    * A route that costs more than the fallback: its fee, without a margin. (`getroutes` prefers likely routes to cheap
-      ones as far as its limit allows, so there may well be cheaper ones.)
+    * A route that costs more than the fallback: its fee and a tenth of it. With less no payment would go through, and
+      the wallet sees what it is asked for.
 
     The fallback is what cashu-fee-reserve-percent and -min say, and what is reserved when no route is known.
     """
     if route.direct:
         return route.fee_msat
-    margin_msat = max(route.fee_msat, fallback_msat // MARGIN_OF_FALLBACK)
-    return max(route.fee_msat, min(route.fee_msat + margin_msat, fallback_msat))
+    if route.fee_msat > fallback_msat:
+        return route.fee_msat + route.fee_msat // MARGIN_DIVISOR
+    margin_msat = max(route.fee_msat, fallback_msat // MARGIN_DIVISOR)
+    return min(route.fee_msat + margin_msat, fallback_msat)
 
 
 class Pricing:

@@ -88,8 +88,8 @@ def refused(ask: Callable[[], object]) -> MintError:
         (FALLBACK // 2, FALLBACK),
         (FALLBACK // 2 + 1, FALLBACK),
         (FALLBACK, FALLBACK),
-        (FALLBACK + 1, FALLBACK + 1),
-        (DEAREST, DEAREST),
+        (FALLBACK + 1, 1102),
+        (DEAREST, DEAREST * 11 // 10),
         (DEAREST + 1, FALLBACK),
     ],
 )
@@ -353,7 +353,7 @@ def test_a_hint_over_this_node_costs_what_lies_behind_it(mint: Mint, purse: Purs
     assert quotes[0].fee_reserve == HINT_FEE + MARGIN
 
 
-@pytest.mark.parametrize(("base", "reserved"), [(1001, 1001), (DEAREST, DEAREST), (DEAREST + 1, FALLBACK)])
+@pytest.mark.parametrize(("base", "reserved"), [(1001, 1102), (DEAREST, DEAREST * 11 // 10), (DEAREST + 1, FALLBACK)])
 def test_a_hint_that_asks_for_much_is_reserved_for_up_to_the_limit(
     mint: Mint, purse: Purse, base: int, reserved: int
 ) -> None:
