@@ -14,6 +14,7 @@ import pytest
 
 from contrib.wallet.errors import MintError
 from ledger.models import MeltQuoteState, ProofState
+from plugin.node.routes import LAYERS
 from tests.node.harness import Invoice, Mint, Network, Node, wait_for
 from tests.node.purse import Attempt, Purse
 
@@ -267,3 +268,49 @@ def test_quotes_are_refused_while_the_peer_is_offline_and_given_again_after(netw
         mint.connect(peer)
         _, cost = melt(purse, invoices[2], peer)
         assert cost == 0
+
+
+# --- what the stand-in was made after ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "text"),
+    [
+        ({"amount_msat": 0}, -32602, "amount must be non-zero"),
+        ({"layers": ["no such layer"]}, -32602, "layers: unknown layer"),
+        ({"destination": "103x1x0/1"}, -32602, "destination: should be a node id"),
+        ({"destination": "island"}, 205, "Unknown destination node"),
+        ({"maxdelay": 2017}, 217, "maximum delay allowed is 2016"),
+        ({"maxfee_msat": 0}, 206, "Could not find route without excessive cost"),
+        ({"maxdelay": 20}, 206, "Could not find route without excessive delays"),
+        ({"amount_msat": 10**11}, 205, "We could not find a usable set of paths."),
+    ],
+    ids=str,
+)
+def test_getroutes_refuses_as_the_stand_in_does(
+    shared_mint: Mint, network: Network, changes: dict[str, Any], code: int, text: str
+) -> None:
+    from pyln.client import RpcError
+
+    request = {
+        "source": shared_mint.id,
+        "destination": network.receiver.id,
+        "amount_msat": 1_000_000,
+        "layers": LAYERS,
+        "maxfee_msat": 10_000,
+        "final_cltv": 18,
+        **changes,
+    }
+    if request["destination"] == "island":
+        request["destination"] = network.island.id
+    with pytest.raises(RpcError) as caught:
+        shared_mint.call("getroutes", **request)
+    error: Any = caught.value.error
+    assert error["code"] == code
+    assert text in error["message"]
+
+
+def test_xpays_layer_is_there_before_any_payment(network: Network) -> None:
+    with network.mint() as mint:
+        layers = mint.call("askrene-listlayers")["layers"]
+        assert "xpay" in [layer["layer"] for layer in layers]
