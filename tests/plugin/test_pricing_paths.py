@@ -117,6 +117,12 @@ async def test_only_the_dearer_paths_are_asked_again_and_only_if_no_other_is_kno
     ]
 
 
+async def test_a_dearer_path_is_not_asked_again_where_another_is_known() -> None:
+    routes = FakeRoutes({FAR: Route(2 * FALLBACK, direct=False), OTHER: Route(FALLBACK, direct=False)})
+    assert await make(routes).reserve_msat("02ee", AMOUNT, [head(FAR), head(OTHER)]) == FALLBACK
+    assert [asked[0] for asked in routes.asked] == [FAR, OTHER]
+
+
 async def test_so_many_paths_are_priced_and_no_more() -> None:
     routes = FakeRoutes({})
     await make(routes).reserve_msat("02ee", AMOUNT, [head(f"02{number}") for number in range(2 * MAX_PATHS)])
