@@ -32,6 +32,7 @@ def rotate(mint: Mint, unit: str, input_fee_ppk: str | int | None, final_expiry:
         raise CommandError("final_expiry (unix seconds) must be in the future")
     configured = services.settings.input_fee_ppk
     keyset = services.ledger.rotate(unit, fee or 0, expiry, configured).result(COMMAND_WAIT_S)
+    mint.keysets_changed()
     return keyset.info().model_dump()
 
 
@@ -68,6 +69,7 @@ def info(mint: Mint) -> dict[str, Any]:
                 "unit": keyset.unit,
                 "active": keyset.active,
                 "input_fee_ppk": services.ledger.keysets.get(keyset.id).input_fee_ppk,
+                "final_expiry": services.ledger.keysets.get(keyset.id).final_expiry,
                 "issued": keyset.issued,
                 "redeemed": keyset.redeemed,
                 "outstanding": keyset.outstanding,

@@ -125,21 +125,31 @@ def _declare(plugin: Plugin, runner: Runner) -> None:
         return None
 
     @plugin.method("cashu-info")
-    def cashu_info(plugin: Plugin) -> Any:
+    def cashu_info(plugin: Plugin, *too_many: Any, **unknown: Any) -> Any:
         """Show the mint's state, URL, units, keysets, outstanding ecash and pending melts."""
+        if too_many or unknown:
+            raise RpcException("cashu-info takes no arguments", INVALID_PARAMS)
         if runner.mint is None:
             raise RpcException("the mint is not running", NOT_RUNNING)
         return commands.info(runner.mint)
 
     @plugin.async_method("cashu-rotate")
     def cashu_rotate(
-        plugin: Plugin, request: Request, unit: str, input_fee_ppk: Any = None, final_expiry: Any = None
+        plugin: Plugin,
+        request: Request,
+        unit: Any = None,
+        input_fee_ppk: Any = None,
+        final_expiry: Any = None,
+        *too_many: Any,
+        **unknown: Any,
     ) -> None:
         """Make a new active keyset for {unit}, with {input_fee_ppk} and {final_expiry} (unix seconds) if given.
 
         Ecash of the older keysets stays good; without {input_fee_ppk} the option cashu-input-fee-ppk counts."""
         refusal = "the mint is not running"
-        if runner.mint is not None:
+        if too_many or unknown:
+            refusal = f"unknown: {', '.join(map(str, (*too_many, *unknown)))}; takes unit, input_fee_ppk, final_expiry"
+        elif runner.mint is not None:
             try:
                 request.set_result(commands.rotate(runner.mint, unit, input_fee_ppk, final_expiry))
                 return

@@ -41,6 +41,8 @@ RECORD_KEY = ["cashu", "ledger"]
 RECORD_EVERY_S = 1
 """The record follows a change at once, but not more often than this: so old a copy of the ledger goes unnoticed."""
 LAST_RECORD_WAIT_S = 1.0
+KEYSET_LOOK_S = 3600
+"""Longest time until the keysets' expiry is compared with the clock again: it may have been set meanwhile."""
 SEED_PURPOSE = "cashu-mint/v1/{epoch}"
 RETRY_S = 1.0
 """Pause before a step of the start is tried again when the node did not answer."""
@@ -70,6 +72,7 @@ class Mint:
         self._supervisor = Supervisor(on_fatal)
         self._stop = asyncio.Event()
         self._ledger_changed = asyncio.Event()
+        self._keysets_changed = asyncio.Event()
         self._ledger: Ledger | None = None
         self._outcomes = Outcomes(self._loop)
         self._why_not_ready: str | None = "the mint is starting"
@@ -100,6 +103,8 @@ class Mint:
         self._why_not_ready = "the mint is stopping"
         self._loop.set_exception_handler(_log_quietly)  # clients that are cut off now are no news
         self._outcomes.give_up()
+        if self.services is not None:
+            self.services.hub.close()
         await asyncio.wait([serving], timeout=2 * server.SHUTDOWN_GRACE_S)
         await self._supervisor.stop()
         if self.services is not None:
@@ -159,6 +164,7 @@ class Mint:
         settings = self._surroundings.settings
         run = await self._note_start(ledger)
         await self._make_keysets(ledger)
+        self._supervisor.forever("keysets", self._keep_keysets(ledger))
         ledger.subscribe(self._outcomes.on_event)
         ledger.subscribe(self._note_change)
         hub = Hub(ledger, self._loop, [method.name for method in self._methods])
@@ -197,12 +203,31 @@ class Mint:
         return await asyncio.wrap_future(ledger.note_start(self._surroundings.node_started, identity, started_at))
 
     async def _make_keysets(self, ledger: Ledger) -> None:
-        """Each unit has a keyset, and a changed fee option makes new ones; a rotation by command is left alone."""
+        """Each unit has a keyset that can sign, and a changed fee option makes new ones; a rotation by command is left
+        alone."""
         fee = self._surroundings.settings.input_fee_ppk
         for unit in self._surroundings.settings.units:
-            if ledger.keysets.active(unit) is None or ledger.configured_fee(unit) != fee:
+            active = ledger.keysets.active(unit)
+            if active is None or active.is_expired(ledger.now()) or ledger.configured_fee(unit) != fee:
                 made = await asyncio.wrap_future(ledger.rotate(unit, fee))
                 log.info("new keyset for %s, input fee %d ppk: %s", unit, fee, made.id)
+
+    async def _keep_keysets(self, ledger: Ledger) -> None:
+        """A keyset that expires gets a successor at that moment: a unit without one that signs would take payments for
+        ecash that it can't give (NUT-02)."""
+        while True:
+            self._keysets_changed.clear()
+            expiries = [keyset.final_expiry for keyset in ledger.keysets if keyset.active and keyset.final_expiry]
+            wait_s = min([expiry + 1 - ledger.now() for expiry in expiries] + [KEYSET_LOOK_S])
+            try:
+                async with asyncio.timeout(max(0, wait_s)):
+                    await self._keysets_changed.wait()
+            except TimeoutError:
+                await self._make_keysets(ledger)
+
+    def keysets_changed(self) -> None:
+        """The operator has rotated a keyset; from any thread."""
+        self._loop.call_soon_threadsafe(self._keysets_changed.set)
 
     # --- the tripwire ---------------------------------------------------------------------------------------------
 
