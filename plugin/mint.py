@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -82,7 +83,7 @@ class Mint:
         """Set once it is ready."""
         self.events = EventQueue(self._loop)
         self._rpc = NodeRpc(surroundings.rpc_socket, lambda: self.events.post(EventsLost()))
-        self._node = Node(self._rpc)
+        self.node = Node(self._rpc)
         self._methods = [method for method in METHODS if method.name in surroundings.settings.methods]
         self._app = http_app.create_app(lambda: self._why_not_ready, self._methods)
 
@@ -112,6 +113,10 @@ class Mint:
         await self._rpc.close()
         if self._ledger is not None:
             self._ledger.close()
+
+    def carry_out(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a command of the operator in the mint's loop; from any thread."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def stop(self) -> None:
         """End `run`; from any thread."""
@@ -143,7 +148,7 @@ class Mint:
 
     async def _open(self) -> Ledger:
         """The ledger that the node's datastore remembers, with the seed that the node derives for it."""
-        text = await self._node.recall(RECORD_KEY)
+        text = await self.node.recall(RECORD_KEY)
         remembered = None if text is None else Record.from_json(text)
         path = self._surroundings.directory / self._surroundings.settings.db
         if remembered is not None and not path.exists():
@@ -154,7 +159,7 @@ class Mint:
         database = await asyncio.to_thread(Database, path)
         try:
             record = open_ledger(database, remembered)
-            seed = await self._node.secret(SEED_PURPOSE.format(epoch=record.epoch))
+            seed = await self.node.secret(SEED_PURPOSE.format(epoch=record.epoch))
             return await asyncio.to_thread(Ledger, database, seed)
         except BaseException:
             database.close()
@@ -169,15 +174,15 @@ class Mint:
         ledger.subscribe(self._note_change)
         hub = Hub(ledger, self._loop, [method.name for method in self._methods])
         ledger.subscribe(hub.on_event)
-        info = await self._patiently(self._node.info)
+        info = await self._patiently(self.node.info)
         verdicts = Verdicts(
-            ledger, self._node, self._supervisor, maxdelay=settings.maxdelay, retry_for_s=settings.retry_for_s
+            ledger, self.node, self._supervisor, maxdelay=settings.maxdelay, retry_for_s=settings.retry_for_s
         )
-        receipts = Receipts(ledger, self._node)
+        receipts = Receipts(ledger, self.node)
         await self._patiently(receipts.catch_up)
         verdicts.start(run)
         parts = MintParts(settings, ledger, self._outcomes, self._supervisor)
-        lightning = Lightning(self._node, info, receipts, verdicts)
+        lightning = Lightning(self.node, info, receipts, verdicts)
         methods = {method.name: method for method in self._build(parts, lightning)}
         for method in methods.values():
             await self._patiently(method.start)
@@ -239,14 +244,14 @@ class Mint:
         """At an orderly stop, if the node still listens (it does when only the plugin is stopped)."""
         try:
             async with asyncio.timeout(LAST_RECORD_WAIT_S):
-                await self._node.remember(RECORD_KEY, ledger.record().to_json())
+                await self.node.remember(RECORD_KEY, ledger.record().to_json())
         except (RpcError, NodeUnavailableError, OutcomeUnknownError, TimeoutError):
             log.debug("the node was gone before the ledger's record was up to date")
 
     async def _keep_record(self, ledger: Ledger) -> None:
         """Let the node's datastore follow the ledger: at the start, and soon after changes."""
         while True:
-            await self._patiently(lambda: self._node.remember(RECORD_KEY, ledger.record().to_json()))
+            await self._patiently(lambda: self.node.remember(RECORD_KEY, ledger.record().to_json()))
             await asyncio.sleep(RECORD_EVERY_S)
             await self._ledger_changed.wait()
             self._ledger_changed.clear()
