@@ -17,6 +17,8 @@ from typing import Any
 from tests.node.harness import Invoice, Mint, Network
 
 CHUNK = 1 << 16
+PLANS = {"failure": "reject", "hold": "hold"}
+"""What the receiver calls these behaviours."""
 
 
 class Outside:
@@ -58,10 +60,6 @@ class Outside:
         self._network.receiver.wait_held(invoice)
         self._network.receiver.release(invoice, action)
         return {}
-
-
-PLANS = {"failure": "reject", "hold": "hold"}
-"""What the receiver calls these behaviours."""
 
 
 @contextmanager
