@@ -116,16 +116,16 @@ class Pricing:
 
     async def _is_dearer(self, path: PathHead, amount_msat: int, maxfee_msat: int, found: list[Route]) -> bool:
         """Adds the path's route to `found`; tells whether it can't only because it costs more than `maxfee_msat`."""
-        if not path.htlc_minimum_msat <= amount_msat <= path.htlc_maximum_msat:
+        if path.node_id is None or not path.htlc_minimum_msat <= amount_msat <= path.htlc_maximum_msat:
             return False
         inner_msat = path.fee_base_msat + amount_msat * path.fee_proportional_millionths // 10**6
         if inner_msat > maxfee_msat:
             return True
-        if path.first_node_id == self._own_id:
+        if path.node_id == self._own_id:
             found.append(Route(inner_msat, direct=False))
             return False
         try:
-            route = await self._search(path, amount_msat + inner_msat, maxfee_msat - inner_msat)
+            route = await self._search(path.node_id, path, amount_msat + inner_msat, maxfee_msat - inner_msat)
         except RpcError as error:
             log.debug("no price: code %d", error.code)
             return error.code == ROUTE_TOO_EXPENSIVE
@@ -138,14 +138,14 @@ class Pricing:
         found.append(Route(route.fee_msat + inner_msat, route.direct and inner_msat == 0))
         return False
 
-    async def _search(self, path: PathHead, amount_msat: int, maxfee_msat: int) -> Route:
+    async def _search(self, destination: str, path: PathHead, amount_msat: int, maxfee_msat: int) -> Route:
         """Nothing stops the node's search once it has begun: also when nobody waits any more, it counts to the end."""
         await self._searches.acquire()
         search = self._supervisor.spawn(
             "route search",
             self._routes.find(
                 self._own_id,
-                path.first_node_id,
+                destination,
                 amount_msat,
                 maxfee_msat=maxfee_msat,
                 final_cltv=path.cltv_expiry_delta,

@@ -16,6 +16,9 @@ DEAD_OUTGOING_HTLC = "RCVD_REMOVE_ACK_REVOCATION"
 NO_MAXIMUM_MSAT = 2**64 - 1
 """For a path that names no largest amount."""
 
+ENDED_CHANNEL_STATES = frozenset({"ONCHAIN", "CLOSED"})
+"""Their money is among the coins, or gone."""
+
 BOLT11_PREFIX = {"bitcoin": "bc", "testnet": "tb", "testnet4": "tb", "signet": "tbs", "regtest": "bcrt"}
 
 
@@ -35,14 +38,24 @@ class NodeInfo:
 @dataclass(frozen=True, slots=True)
 class PathHead:
     """A way to a destination as an invoice describes it: the node where it begins, and what the whole rest of it asks
-    for. A blinded path of BOLT12 says just that; the hops of a BOLT11 route hint are added up to it."""
+    for. A blinded path of BOLT12 says just that; the hops of a BOLT11 route hint are added up to it.
 
-    first_node_id: str
+    `node_id` is None for a path that names a channel instead."""
+
+    node_id: str | None
     fee_base_msat: int
     fee_proportional_millionths: int
     cltv_expiry_delta: int
     htlc_minimum_msat: int
     htlc_maximum_msat: int
+
+
+@dataclass(frozen=True, slots=True)
+class Funds:
+    """What the node owns, in millisatoshis."""
+
+    channels_msat: int
+    onchain_msat: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +137,12 @@ class Node:
     async def remember(self, key: list[str], text: str) -> None:
         """Store a text in the node's datastore."""
         await self._rpc.call("datastore", key=key, string=text, mode="create-or-replace")
+
+    async def funds(self) -> Funds:
+        """What the node owns: its side of open channels, and its coins, also those that are not confirmed yet."""
+        found = await self._rpc.call("listfunds")
+        channels = sum(c["our_amount_msat"] for c in found["channels"] if c["state"] not in ENDED_CHANNEL_STATES)
+        return Funds(channels, sum(output["amount_msat"] for output in found["outputs"]))
 
     # --- receiving ------------------------------------------------------------------------------------------------
 

@@ -102,7 +102,7 @@ async def test_without_paths_there_is_no_price() -> None:
 
 
 async def test_a_head_of_another_form_is_passed_over() -> None:
-    """`first_node_id` may be a channel and a side; the node does not search for that."""
+    """`node_id` may be a channel and a side; the node does not search for that."""
     routes = FakeRoutes({FAR: Route(0, direct=False)})
     assert await make(routes).reserve_msat("02ee", AMOUNT, [head("103x1x0/1"), head(FAR)]) == MARGIN
 
