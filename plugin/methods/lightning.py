@@ -76,6 +76,8 @@ class LightningMethod(Method):
             raise LedgerError(Code.INVOICE_PAID, "this node has paid the invoice already")
         if any(row.status == "pending" for row in rows):
             raise LedgerError(Code.QUOTE_PENDING, "this node has a payment of the invoice in flight")
+        if payable.payee == self._info.id and await self._node.has_paid_invoice(payable.payment_hash):
+            raise LedgerError(Code.INVOICE_PAID, "this invoice of the mint's own node is paid already")
         await self._pricing.check_sendable(payable.payee, payable.amount_msat)
         reserve_msat = await self._pricing.reserve_msat(payable.payee, payable.amount_msat, payable.paths)
         quote = NewPayment(

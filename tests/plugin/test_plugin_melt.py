@@ -24,7 +24,7 @@ SUCCEEDED = 'Unexpected injectpaymentonion error 201: {"code":201,"message":"Alr
 
 FAILURES = {
     "203 refused": (Behaviour.failure(), "refused"),
-    "209 on the way": (Behaviour.failure(TEMPORARY_CHANNEL_FAILURE), "209"),
+    "209 on the way": (Behaviour.failure(TEMPORARY_CHANNEL_FAILURE), "on its way"),
     "203 later": (Behaviour.failure(after_s=0.3), "refused"),
     "205 no route": (Behaviour.refused(205, GOSSIP), "no route"),
     "206 too expensive": (Behaviour.refused(206, GOSSIP), "fee reserve"),
@@ -220,6 +220,14 @@ def test_an_invoice_of_the_nodes_operator_is_paid_without_fee(mint: Mint, purse:
     purse.post(melt)
     purse.assert_paid(melt, fee_msat=0)
     assert mint.node.rpc("listinvoices", label="operator")["invoices"][0]["status"] == "paid"
+
+
+def test_an_own_invoice_that_is_paid_already_gets_no_quote(mint: Mint, purse: Purse) -> None:
+    mint_quote = purse.request_mint(64)
+    mint.node.pay_invoice(mint_quote.request)
+    with pytest.raises(MintError) as refused:
+        purse.quote(mint_quote.request)
+    assert refused.value.code == Code.INVOICE_PAID
 
 
 @pytest.mark.parametrize("prefer_async", [False, True])
