@@ -34,7 +34,7 @@ FAILURES = {
     "-3 with 200": (Behaviour.refused(-3, STILL_IN_PROGRESS), "in flight"),
     "-32602 arguments": (Behaviour.refused(-32602, GOSSIP), "-32602"),
     "-4 xpay died": (Behaviour.refused(-4, "Plugin terminated before replying to RPC call."), "-4"),
-    "210 late": (Behaviour.refused(210, GOSSIP, after_s=0.3), "210"),
+    "210 late": (Behaviour.refused(210, GOSSIP, after_s=0.3), "no route worked"),
 }
 
 
