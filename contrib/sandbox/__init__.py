@@ -11,6 +11,7 @@ if missing := [name for name in ("coincurve", "pyln.proto") if importlib.util.fi
 
 from contrib.sandbox.errors import RpcError, SandboxError, SandboxTimeout
 from contrib.sandbox.node import Call, LogLine, Notification, Settings
+from contrib.sandbox.offers import FetchBehaviour, OutsideOffer
 from contrib.sandbox.outside import ForeignInvoices, OutsideInvoice
 from contrib.sandbox.sandbox_node import Pending, SandboxNode
 from contrib.sandbox.script import (
@@ -32,6 +33,7 @@ __all__ = [
     "Behaviour",
     "Call",
     "DESTINATION_REFUSED",
+    "FetchBehaviour",
     "ForeignInvoices",
     "LogLine",
     "MPP_TIMEOUT",
@@ -40,6 +42,7 @@ __all__ = [
     "ON_CHAIN_TIMEOUT",
     "Outcome",
     "OutsideInvoice",
+    "OutsideOffer",
     "Part",
     "PartFailure",
     "Pending",
