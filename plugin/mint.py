@@ -30,6 +30,7 @@ from plugin.methods.verdict import Verdicts
 from plugin.node import process
 from plugin.node.chain import Chain
 from plugin.node.events import EventQueue, EventsLost, InvoicePaid, NodeEvent, PartFailed, PartSucceeded
+from plugin.node.offers import Offers
 from plugin.node.rpc import NodeRpc, NodeUnavailableError, OutcomeUnknownError, RpcError
 from plugin.node.view import Node
 from plugin.options import Settings
@@ -171,7 +172,7 @@ class Mint:
         await self._patiently(receipts.catch_up)
         verdicts.start(run)
         parts = MintParts(settings, ledger, self._outcomes, self._supervisor)
-        lightning = Lightning(self._node, info, receipts, verdicts)
+        lightning = Lightning(self._node, Offers(self._rpc), info, receipts, verdicts)
         methods = {method.name: method for method in self._build(parts, lightning)}
         for method in methods.values():
             await self._patiently(method.start)

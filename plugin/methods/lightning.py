@@ -13,7 +13,8 @@ from ledger.units import fee_reserve_msat, from_msat_up
 from plugin.methods.method import Method, Mint
 from plugin.methods.receipts import Receipts
 from plugin.methods.verdict import Verdicts
-from plugin.node.view import Node, NodeInfo
+from plugin.node.offers import Offers
+from plugin.node.view import Node, NodeInfo, PathHead
 
 MELT_QUOTE_EXPIRY_S = 3600
 """How long a melt quote can be executed, unless its invoice expires sooner."""
@@ -24,6 +25,7 @@ class Lightning:
     """The node, and those who follow its payments in and out."""
 
     node: Node
+    offers: Offers
     info: NodeInfo
     receipts: Receipts
     verdicts: Verdicts
@@ -33,7 +35,8 @@ class Lightning:
 class Payable:
     """A payment that a wallet asks for. `request` is what it sent, `invoice` what the node would pay for it.
 
-    `amount_msat`: what this mint shall pay; `amountless`: the invoice names no amount; `partial`: it names more."""
+    `amount_msat`: what this mint shall pay; `amountless`: the invoice names no amount; `partial`: it names more.
+    `paths`: the blinded paths of a BOLT12 invoice."""
 
     request: str
     invoice: str
@@ -43,6 +46,7 @@ class Payable:
     expires_at: int
     amountless: bool = False
     partial: bool = False
+    paths: tuple[PathHead, ...] = ()
 
 
 class LightningMethod(Method):
@@ -89,8 +93,9 @@ class LightningMethod(Method):
         return await asyncio.wrap_future(self._ledger.create_melt_quote(quote))
 
     def _fee_reserve(self, payable: Payable, unit: str) -> int:
-        if payable.payee == self._info.id:
-            return 0  # the node pays its own invoices by itself, without a route
+        own = self._info.id
+        if payable.payee == own and all(path.node_id == own for path in payable.paths):
+            return 0  # the node pays its own invoices by itself, unless they say that they are paid through a peer
         settings = self._settings
         percent, minimum_msat = settings.fee_reserve_percent, settings.fee_reserve_min * 1000
         return from_msat_up(fee_reserve_msat(payable.amount_msat, percent, minimum_msat), unit)

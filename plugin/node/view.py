@@ -29,6 +29,19 @@ class NodeInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class PathHead:
+    """Where a blinded path to a payee begins, and what it costs from there on. `node_id` is None if the invoice names
+    a channel instead."""
+
+    node_id: str | None
+    fee_base_msat: int
+    fee_proportional_millionths: int
+    cltv_expiry_delta: int
+    htlc_minimum_msat: int
+    htlc_maximum_msat: int
+
+
+@dataclass(frozen=True, slots=True)
 class Bolt11:
     """A decoded BOLT11 invoice. `amount_msat` is None if it names none; `expires_at` is in unix seconds."""
 
@@ -49,9 +62,11 @@ class OwnInvoice:
 
 @dataclass(frozen=True, slots=True)
 class PaidInvoice:
-    """An invoice of this node that was paid; `pay_index` counts them over all of the node's invoices."""
+    """An invoice of this node that was paid; `pay_index` counts them over all of the node's invoices. `offer_id` is
+    None if it was made for no offer."""
 
     label: str
+    offer_id: str | None
     payment_hash: bytes
     received_msat: int
     pay_index: int
@@ -123,7 +138,11 @@ class Node:
                 return None
             raise
         return PaidInvoice(
-            str(paid["label"]), bytes.fromhex(paid["payment_hash"]), paid["amount_received_msat"], paid["pay_index"]
+            str(paid["label"]),
+            paid.get("local_offer_id"),
+            bytes.fromhex(paid["payment_hash"]),
+            paid["amount_received_msat"],
+            paid["pay_index"],
         )
 
     # --- sending --------------------------------------------------------------------------------------------------
