@@ -200,15 +200,14 @@ class Offers:
             self._disable(offer)
         self._save(offer)
 
-    def invoice_of_own(self, asked: Asked, payer: coincurve.PrivateKey | None = None) -> Record:
+    def invoice_of_own(self, asked: Asked, behaviour: FetchBehaviour | None = None) -> Record:
         """This node gives an invoice for an offer of its own, or refuses."""
         offer = self._own.get(asked.offer.id)
         complaint = self._complaint(offer, asked)
         if offer is None or complaint is not None:
             raise RpcError(OFFER_BAD_INVREQ_REPLY, REFUSED, {"error": f"Failed invreq lnr1…: {complaint}"})
-        payer = payer or coincurve.PrivateKey()
-        preimage = secrets.token_hex(32)
-        invoice = self._issue(asked, payer, self._key, sha256_hex(preimage), FetchBehaviour())
+        payer, preimage = coincurve.PrivateKey(), secrets.token_hex(32)
+        invoice = self._issue(asked, payer, self._key, sha256_hex(preimage), behaviour or FetchBehaviour())
         record = Record(
             created_index=0,
             label=f"{offer.id}-{payer.public_key.format().hex()}-0",
@@ -301,7 +300,7 @@ class Offers:
         if behaviour.error is not None:
             raise RpcError(*behaviour.error)
         if asked.offer.issuer_id == self._node.id:
-            invoice = bolt12.read_invoice(self.invoice_of_own(asked).bolt11)
+            invoice = bolt12.read_invoice(self.invoice_of_own(asked, behaviour).bolt11)
         else:
             invoice = self._invoice_of_outside(asked, behaviour)
         changes = {} if invoice.amount_msat == asked.amount_msat else {"amount_msat": invoice.amount_msat}
