@@ -273,6 +273,12 @@ def make_invoice(offer: Offer, request: Records, invoice: Records, path: Path, k
     return Invoice(_encode(INVOICE_PREFIX, records), records)
 
 
+def replace_amount(text: str, amount_msat: int) -> str:
+    """An unsigned invoice with another amount."""
+    records = {**_decode(INVOICE_PREFIX, text), INVOICE_AMOUNT: number_bytes(amount_msat)}
+    return _encode(INVOICE_PREFIX, dict(sorted(records.items())))
+
+
 @lru_cache(maxsize=20_000)
 def read_offer(text: str) -> Offer:
     """Read an offer; raises :class:`Bolt12Error`."""

@@ -500,6 +500,12 @@ async def _listpeers(node: Node, _request: Request, args: Args) -> Result:
     }
 
 
+@command("listnodes", optional("id", params.node_id))
+async def _listnodes(node: Node, _request: Request, args: Args) -> Result:
+    known = [node.outside.peer_id, node.outside.node_id, *([node.id] if node.settings.announced else [])]
+    return {"nodes": [{"nodeid": node_id} for node_id in known if args["id"] in (None, node_id)]}
+
+
 @command("listfunds", optional("spent", params.boolean))
 async def _listfunds(node: Node, _request: Request, _args: Args) -> Result:
     channel = node.channel

@@ -81,6 +81,8 @@ class Settings:
     """A kill -9 this soon after a part was sent leaves its row, but not its HTLC (some 15 ms on a real node)."""
     plugin_exit_timeout_s: float = PLUGIN_EXIT_TIMEOUT_S
     """How long a plugin may take to leave when it has been told to; then it is killed."""
+    announced: bool = True
+    """Whether the network knows this node, so that its offers can be paid."""
     bip353: dict[str, str] | None = None
     """Offers by the names that `fetchbip353` resolves; None: the node has no such command."""
     secret: bytes | None = None

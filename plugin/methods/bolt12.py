@@ -74,6 +74,11 @@ class Bolt12Method(LightningMethod):
             label=offer.id,
         )
         with self._receipts.making(offer.id):
+            if not await self._offers.is_reachable(offer):
+                await self._offers.disable(offer)
+                raise LedgerError(
+                    Code.QUOTE_REJECTED, "the network does not know this mint's node: nobody could pay its offers"
+                )
             return await asyncio.wrap_future(self._ledger.create_mint_quote(quote))
 
     async def create_melt_quote(self, request: MeltQuoteBolt12Request) -> MeltQuote:

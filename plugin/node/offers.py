@@ -93,6 +93,18 @@ class Offers:
             raise RpcError("offer", 0, "there is an offer of this content already")
         return OwnOffer(made["offer_id"], made["bolt12"])
 
+    async def is_reachable(self, offer: OwnOffer) -> bool:
+        """Whether an own offer says how to ask for its invoices, or the network knows. If not it is good for nothing,
+        of which lightningd doesn't warn."""
+        decoded = await self._rpc.call("decode", string=offer.bolt12)
+        if "offer_paths" in decoded:
+            return True
+        return bool((await self._rpc.call("listnodes", id=decoded["offer_issuer_id"]))["nodes"])
+
+    async def disable(self, offer: OwnOffer) -> None:
+        """Give no more invoices for an own offer; those given out can't be paid any more either."""
+        await self._rpc.call("disableoffer", offer_id=offer.id)
+
     async def resolve(self, name: str) -> str:
         """The offer that stands behind a name like `alice@example.com` (BIP 353). Raises OfferError."""
         await self._take_turn()

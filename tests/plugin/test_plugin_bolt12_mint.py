@@ -123,6 +123,17 @@ def test_a_node_that_makes_no_offer_now_is_a_refusal(mint: Mint, purse: OfferPur
     purse.request_offer()
 
 
+def test_a_node_that_nobody_can_find_makes_no_offer(mint: Mint, purse: OfferPurse) -> None:
+    """lightningd would make one without a word of warning."""
+    mint.node.settings.announced = False
+    try:
+        assert "nobody could pay its offers" in refusal(purse.request_offer).detail
+    finally:
+        mint.node.settings.announced = True
+    assert [offer["active"] for offer in mint.node.rpc("listoffers")["offers"]][-1] is False
+    purse.request_offer()
+
+
 # --- payments -------------------------------------------------------------------------------------------------------
 
 
