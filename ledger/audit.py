@@ -28,10 +28,22 @@ class KeysetBooks:
 
 
 @dataclass(frozen=True, slots=True)
+class MethodBooks:
+    """Of one payment method and unit. `routing_fees_msat`: what others took for carrying payments, miners included."""
+
+    method: str
+    unit: str
+    received_msat: int
+    paid_out_msat: int
+    routing_fees_msat: int
+
+
+@dataclass(frozen=True, slots=True)
 class Audit:
     """The result of recomputing the books from the rows. `faults` is empty if everything balances."""
 
     keysets: tuple[KeysetBooks, ...]
+    methods: tuple[MethodBooks, ...]
     received_msat: int
     paid_out_msat: int
     routing_fees_msat: int
@@ -65,15 +77,24 @@ def audit(db: apsw.Connection) -> Audit:
     """Recompute every figure of the books from the rows they count, and compare."""
     keysets = tuple(keyset_books(db))
     faults = [*_keyset_faults(db, keysets), *_fee_faults(db), *_method_faults(db), *_quote_faults(db)]
-    figures = fetch_all(db, "SELECT received_msat, paid_out_msat, routing_fees_msat FROM method_books")
-    received, paid_out, routing_fees = (sum(row[column] for row in figures) for column in range(3))
+    methods = tuple(
+        MethodBooks(*row)
+        for row in fetch_all(
+            db,
+            "SELECT method, unit, received_msat, paid_out_msat, routing_fees_msat FROM method_books"
+            " ORDER BY method, unit",
+        )
+    )
+    received = sum(books.received_msat for books in methods)
+    paid_out = sum(books.paid_out_msat for books in methods)
+    routing_fees = sum(books.routing_fees_msat for books in methods)
     outstanding_msat = sum(to_msat(books.outstanding, books.unit) for books in keysets)
     if outstanding_msat > received - paid_out - routing_fees:
         faults.append(
             f"outstanding {outstanding_msat} msat is more than received {received} - paid out {paid_out}"
             f" - routing fees {routing_fees}"
         )
-    return Audit(keysets, received, paid_out, routing_fees, outstanding_msat, tuple(faults))
+    return Audit(keysets, methods, received, paid_out, routing_fees, outstanding_msat, tuple(faults))
 
 
 def _keyset_faults(db: apsw.Connection, keysets: tuple[KeysetBooks, ...]) -> list[str]:

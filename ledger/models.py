@@ -11,7 +11,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 MAX_ARRAY_LENGTH = 1000
 """Longest array in any request; announced as `max_array_length` (NUT-06)."""
@@ -21,10 +21,19 @@ MAX_SECRET_LENGTH = 4096
 MAX_WITNESS_LENGTH = 8192
 MAX_QUOTE_ID_LENGTH = 128
 MAX_DESCRIPTION_LENGTH = 512
+MAX_DESCRIPTION_BYTES = 639
+"""Of UTF-8: more don't fit into an invoice (BOLT 11)."""
 MAX_INVOICE_LENGTH = 8192
 MAX_UNIT_LENGTH = 16
 MAX_FEE_OPTIONS = 16
 """Of an on-chain melt quote."""
+
+
+def _require_describable(text: str) -> str:
+    if (size := len(text.encode())) > MAX_DESCRIPTION_BYTES:
+        raise ValueError(f"is {size} bytes of UTF-8; at most {MAX_DESCRIPTION_BYTES} fit into an invoice")
+    return text
+
 
 Amount = Annotated[int, Field(strict=True, ge=0, le=MAX_AMOUNT)]
 PositiveAmount = Annotated[int, Field(strict=True, ge=1, le=MAX_AMOUNT)]
@@ -33,7 +42,12 @@ SignatureHex = Annotated[str, StringConstraints(strict=True, max_length=256)]
 KeysetId = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=66)]
 QuoteId = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=MAX_QUOTE_ID_LENGTH)]
 Unit = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=MAX_UNIT_LENGTH)]
-Description = Annotated[str, StringConstraints(strict=True, max_length=MAX_DESCRIPTION_LENGTH)]
+Description = Annotated[
+    str,
+    StringConstraints(strict=True, max_length=MAX_DESCRIPTION_LENGTH, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f]*$"),
+    AfterValidator(_require_describable),
+]
+"""No control characters but tabs and the ends of lines: no text with others can be handed to lightningd."""
 PubkeyHex = Annotated[str, StringConstraints(strict=True, max_length=256)]
 PaymentRequest = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=MAX_INVOICE_LENGTH)]
 

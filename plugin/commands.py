@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from ledger import audit
@@ -9,6 +10,7 @@ from ledger.keysets import MAX_INPUT_FEE_PPK
 from ledger.operations import melt
 from ledger.units import MSAT_PER_UNIT
 from plugin.mint import Mint
+from plugin.services import Services
 from plugin.version import VERSION
 
 COMMAND_WAIT_S = 30
@@ -21,9 +23,7 @@ class CommandError(Exception):
 
 def rotate(mint: Mint, unit: str, input_fee_ppk: str | int | None, final_expiry: str | int | None) -> dict[str, Any]:
     """Make a new active keyset for a unit; ecash of the older ones stays good (NUT-02)."""
-    services = mint.services
-    if services is None:
-        raise CommandError(f"the mint is not ready: {mint.failure or 'recovering'}")
+    services = _services(mint)
     if not isinstance(unit, str) or unit not in MSAT_PER_UNIT:
         raise CommandError(f"unit must be one of: {', '.join(MSAT_PER_UNIT)}")
     fee = _whole("input_fee_ppk", input_fee_ppk, services.settings.input_fee_ppk, MAX_INPUT_FEE_PPK)
@@ -32,6 +32,7 @@ def rotate(mint: Mint, unit: str, input_fee_ppk: str | int | None, final_expiry:
         raise CommandError("final_expiry (unix seconds) must be in the future")
     configured = services.settings.input_fee_ppk
     keyset = services.ledger.rotate(unit, fee or 0, expiry, configured).result(COMMAND_WAIT_S)
+    mint.keysets_changed()
     return keyset.info().model_dump()
 
 
@@ -42,6 +43,68 @@ def _whole(name: str, value: str | int | None, default: int | None, maximum: int
     if not text.isascii() or not text.isdigit() or int(text) > maximum:
         raise CommandError(f"{name} must be a whole number from 0 to {maximum}")
     return int(text)
+
+
+async def audit_books(mint: Mint) -> dict[str, Any]:
+    """Recompute the books from the rows, and hold them against what the node owns."""
+    services = _services(mint)
+
+    def recompute() -> audit.Audit:
+        with services.ledger.read() as db:
+            return audit.audit(db)
+
+    books = await asyncio.to_thread(recompute)
+    funds = await mint.node.funds()
+    owned_msat = funds.channels_msat + funds.onchain_msat
+    covered = owned_msat >= books.outstanding_msat
+    return {
+        "balanced": not books.faults,
+        "covered": covered,
+        "sentence": _sentence(books, owned_msat),
+        "faults": list(books.faults),
+        "outstanding_msat": books.outstanding_msat,
+        "received_msat": books.received_msat,
+        "paid_out_msat": books.paid_out_msat,
+        "fees_paid_msat": books.routing_fees_msat,
+        "earned_msat": books.earned_msat,
+        "node": {"channels_msat": funds.channels_msat, "onchain_msat": funds.onchain_msat},
+        "methods": [
+            {
+                "method": entry.method,
+                "unit": entry.unit,
+                "received_msat": entry.received_msat,
+                "paid_out_msat": entry.paid_out_msat,
+                "fees_paid_msat": entry.routing_fees_msat,
+            }
+            for entry in books.methods
+        ],
+        "keysets": [
+            {
+                "id": keyset.id,
+                "unit": keyset.unit,
+                "issued": keyset.issued,
+                "redeemed": keyset.redeemed,
+                "outstanding": keyset.outstanding,
+                "fees": keyset.fees,
+            }
+            for keyset in books.keysets
+        ],
+    }
+
+
+def _sentence(books: audit.Audit, owned_msat: int) -> str:
+    owed, owned = f"{books.outstanding_msat} msat", f"{owned_msat} msat"
+    if books.faults:
+        return f"THE BOOKS DO NOT BALANCE ({len(books.faults)} faults): stop the plugin and keep the ledger's file."
+    if owned_msat < books.outstanding_msat:
+        return f"The books balance, but the mint owes {owed} and the node owns only {owned}."
+    return f"The books balance: the mint owes {owed}, and the node owns {owned}."
+
+
+def _services(mint: Mint) -> Services:
+    if mint.services is None:
+        raise CommandError(f"the mint is not ready: {mint.failure or 'recovering'}")
+    return mint.services
 
 
 def info(mint: Mint) -> dict[str, Any]:
@@ -68,6 +131,7 @@ def info(mint: Mint) -> dict[str, Any]:
                 "unit": keyset.unit,
                 "active": keyset.active,
                 "input_fee_ppk": services.ledger.keysets.get(keyset.id).input_fee_ppk,
+                "final_expiry": services.ledger.keysets.get(keyset.id).final_expiry,
                 "issued": keyset.issued,
                 "redeemed": keyset.redeemed,
                 "outstanding": keyset.outstanding,

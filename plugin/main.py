@@ -16,16 +16,20 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 from pyln.client import Plugin
 from pyln.client.plugin import Request, RpcException
 
+from ledger.errors import StorageError
 from plugin import commands, logs
 from plugin.http import server
 from plugin.mint import Mint, Surroundings
 from plugin.node.events import BlockAdded, CoinsMoved, EventsLost, InvoicePaid, NodeEvent, PartFailed, PartSucceeded
+from plugin.node.rpc import NodeUnavailableError, OutcomeUnknownError, RpcError
 from plugin.options import OPTIONS, OptionError, Settings, parse
 
 OLDEST_NODE = (26, 6)
@@ -37,6 +41,9 @@ BIND_RETRY_S = 0.2
 LOOP_WAIT_S = 10.0
 NOT_RUNNING = -1
 INVALID_PARAMS = -32602
+
+EXPECTED_ERRORS = (commands.CommandError, RpcError, NodeUnavailableError, OutcomeUnknownError, StorageError)
+"""Of commands: their text is for the operator."""
 
 log = logging.getLogger(__name__)
 
@@ -124,22 +131,37 @@ def _declare(plugin: Plugin, runner: Runner) -> None:
             return {"disable": str(error)}
         return None
 
+    _declare_commands(plugin, runner)
+    _declare_notifications(plugin, runner)
+
+
+def _declare_commands(plugin: Plugin, runner: Runner) -> None:
     @plugin.method("cashu-info")
-    def cashu_info(plugin: Plugin) -> Any:
+    def cashu_info(plugin: Plugin, *too_many: Any, **unknown: Any) -> Any:
         """Show the mint's state, URL, units, keysets, outstanding ecash and pending melts."""
+        if too_many or unknown:
+            raise RpcException("cashu-info takes no arguments", INVALID_PARAMS)
         if runner.mint is None:
             raise RpcException("the mint is not running", NOT_RUNNING)
         return commands.info(runner.mint)
 
     @plugin.async_method("cashu-rotate")
     def cashu_rotate(
-        plugin: Plugin, request: Request, unit: str, input_fee_ppk: Any = None, final_expiry: Any = None
+        plugin: Plugin,
+        request: Request,
+        unit: Any = None,
+        input_fee_ppk: Any = None,
+        final_expiry: Any = None,
+        *too_many: Any,
+        **unknown: Any,
     ) -> None:
         """Make a new active keyset for {unit}, with {input_fee_ppk} and {final_expiry} (unix seconds) if given.
 
         Ecash of the older keysets stays good; without {input_fee_ppk} the option cashu-input-fee-ppk counts."""
         refusal = "the mint is not running"
-        if runner.mint is not None:
+        if too_many or unknown:
+            refusal = f"unknown: {', '.join(map(str, (*too_many, *unknown)))}; takes unit, input_fee_ppk, final_expiry"
+        elif runner.mint is not None:
             try:
                 request.set_result(commands.rotate(runner.mint, unit, input_fee_ppk, final_expiry))
                 return
@@ -147,6 +169,18 @@ def _declare(plugin: Plugin, runner: Runner) -> None:
                 refusal = str(error)
         request.set_exception(RpcException(refusal, INVALID_PARAMS))  # out of the handler: no traceback goes along
 
+    @plugin.async_method("cashu-audit")
+    def cashu_audit(plugin: Plugin, request: Request, *too_many: Any, **unknown: Any) -> None:
+        """Recompute the mint's books from every row of its ledger, and compare what it owes with what the node owns."""
+        if too_many or unknown:
+            _refuse(request, "cashu-audit takes no arguments")
+        elif runner.mint is None:
+            _refuse(request, "the mint is not running", NOT_RUNNING)
+        else:
+            runner.mint.carry_out(commands.audit_books(runner.mint)).add_done_callback(partial(_answer, request))
+
+
+def _declare_notifications(plugin: Plugin, runner: Runner) -> None:
     def hand_over(read: Callable[[dict[str, Any]], NodeEvent], payload: dict[str, Any]) -> None:
         try:
             event = read(payload)
@@ -180,6 +214,22 @@ def _declare(plugin: Plugin, runner: Runner) -> None:
     def on_shutdown(plugin: Plugin, **_: Any) -> None:
         runner.stop()
         os._exit(0)
+
+
+def _answer(request: Request, done: Future[Any]) -> None:
+    """Answer a command whose work is over, well or not; called in the thread that did it."""
+    error = done.exception()
+    if error is None:
+        request.set_result(done.result())
+    elif isinstance(error, EXPECTED_ERRORS):
+        _refuse(request, str(error))
+    else:
+        log.error("a command failed", exc_info=error)
+        _refuse(request, "internal error: see the log")
+
+
+def _refuse(request: Request, why: str, code: int = INVALID_PARAMS) -> None:
+    request.set_exception(RpcException(why, code))
 
 
 class RefusalError(Exception):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,6 +43,8 @@ RECORD_KEY = ["cashu", "ledger"]
 RECORD_EVERY_S = 1
 """The record follows a change at once, but not more often than this: so old a copy of the ledger goes unnoticed."""
 LAST_RECORD_WAIT_S = 1.0
+KEYSET_LOOK_S = 3600
+"""Longest time until the keysets' expiry is compared with the clock again: it may have been set meanwhile."""
 SEED_PURPOSE = "cashu-mint/v1/{epoch}"
 RETRY_S = 1.0
 """Pause before a step of the start is tried again when the node did not answer."""
@@ -71,6 +74,7 @@ class Mint:
         self._supervisor = Supervisor(on_fatal)
         self._stop = asyncio.Event()
         self._ledger_changed = asyncio.Event()
+        self._keysets_changed = asyncio.Event()
         self._ledger: Ledger | None = None
         self._outcomes = Outcomes(self._loop)
         self._why_not_ready: str | None = "the mint is starting"
@@ -80,7 +84,7 @@ class Mint:
         """Set once it is ready."""
         self.events = EventQueue(self._loop)
         self._rpc = NodeRpc(surroundings.rpc_socket, lambda: self.events.post(EventsLost()))
-        self._node = Node(self._rpc)
+        self.node = Node(self._rpc)
         self._methods = [method for method in METHODS if method.name in surroundings.settings.methods]
         self._app = http_app.create_app(lambda: self._why_not_ready, self._methods)
 
@@ -101,6 +105,8 @@ class Mint:
         self._why_not_ready = "the mint is stopping"
         self._loop.set_exception_handler(_log_quietly)  # clients that are cut off now are no news
         self._outcomes.give_up()
+        if self.services is not None:
+            self.services.hub.close()
         await asyncio.wait([serving], timeout=2 * server.SHUTDOWN_GRACE_S)
         await self._supervisor.stop()
         if self.services is not None:
@@ -108,6 +114,10 @@ class Mint:
         await self._rpc.close()
         if self._ledger is not None:
             self._ledger.close()
+
+    def carry_out(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a command of the operator in the mint's loop; from any thread."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def stop(self) -> None:
         """End `run`; from any thread."""
@@ -139,7 +149,7 @@ class Mint:
 
     async def _open(self) -> Ledger:
         """The ledger that the node's datastore remembers, with the seed that the node derives for it."""
-        text = await self._node.recall(RECORD_KEY)
+        text = await self.node.recall(RECORD_KEY)
         remembered = None if text is None else Record.from_json(text)
         path = self._surroundings.directory / self._surroundings.settings.db
         if remembered is not None and not path.exists():
@@ -150,7 +160,7 @@ class Mint:
         database = await asyncio.to_thread(Database, path)
         try:
             record = open_ledger(database, remembered)
-            seed = await self._node.secret(SEED_PURPOSE.format(epoch=record.epoch))
+            seed = await self.node.secret(SEED_PURPOSE.format(epoch=record.epoch))
             return await asyncio.to_thread(Ledger, database, seed)
         except BaseException:
             database.close()
@@ -160,19 +170,20 @@ class Mint:
         settings = self._surroundings.settings
         run = await self._note_start(ledger)
         await self._make_keysets(ledger)
+        self._supervisor.forever("keysets", self._keep_keysets(ledger))
         ledger.subscribe(self._outcomes.on_event)
         ledger.subscribe(self._note_change)
         hub = Hub(ledger, self._loop, [method.name for method in self._methods])
         ledger.subscribe(hub.on_event)
-        info = await self._patiently(self._node.info)
+        info = await self._patiently(self.node.info)
         verdicts = Verdicts(
-            ledger, self._node, self._supervisor, maxdelay=settings.maxdelay, retry_for_s=settings.retry_for_s
+            ledger, self.node, self._supervisor, maxdelay=settings.maxdelay, retry_for_s=settings.retry_for_s
         )
-        receipts = Receipts(ledger, self._node)
+        receipts = Receipts(ledger, self.node)
         await self._patiently(receipts.catch_up)
         verdicts.start(run)
         parts = MintParts(settings, ledger, self._outcomes, self._supervisor)
-        lightning = Lightning(self._node, Offers(self._rpc), info, receipts, verdicts)
+        lightning = Lightning(self.node, Offers(self._rpc), info, receipts, verdicts)
         methods = {method.name: method for method in self._build(parts, lightning)}
         for method in methods.values():
             await self._patiently(method.start)
@@ -198,12 +209,31 @@ class Mint:
         return await asyncio.wrap_future(ledger.note_start(self._surroundings.node_started, identity, started_at))
 
     async def _make_keysets(self, ledger: Ledger) -> None:
-        """Each unit has a keyset, and a changed fee option makes new ones; a rotation by command is left alone."""
+        """Each unit has a keyset that can sign, and a changed fee option makes new ones; a rotation by command is left
+        alone."""
         fee = self._surroundings.settings.input_fee_ppk
         for unit in self._surroundings.settings.units:
-            if ledger.keysets.active(unit) is None or ledger.configured_fee(unit) != fee:
+            active = ledger.keysets.active(unit)
+            if active is None or active.is_expired(ledger.now()) or ledger.configured_fee(unit) != fee:
                 made = await asyncio.wrap_future(ledger.rotate(unit, fee))
                 log.info("new keyset for %s, input fee %d ppk: %s", unit, fee, made.id)
+
+    async def _keep_keysets(self, ledger: Ledger) -> None:
+        """A keyset that expires gets a successor at that moment: a unit without one that signs would take payments for
+        ecash that it can't give (NUT-02)."""
+        while True:
+            self._keysets_changed.clear()
+            expiries = [keyset.final_expiry for keyset in ledger.keysets if keyset.active and keyset.final_expiry]
+            wait_s = min([expiry + 1 - ledger.now() for expiry in expiries] + [KEYSET_LOOK_S])
+            try:
+                async with asyncio.timeout(max(0, wait_s)):
+                    await self._keysets_changed.wait()
+            except TimeoutError:
+                await self._make_keysets(ledger)
+
+    def keysets_changed(self) -> None:
+        """The operator has rotated a keyset; from any thread."""
+        self._loop.call_soon_threadsafe(self._keysets_changed.set)
 
     # --- the tripwire ---------------------------------------------------------------------------------------------
 
@@ -215,14 +245,14 @@ class Mint:
         """At an orderly stop, if the node still listens (it does when only the plugin is stopped)."""
         try:
             async with asyncio.timeout(LAST_RECORD_WAIT_S):
-                await self._node.remember(RECORD_KEY, ledger.record().to_json())
+                await self.node.remember(RECORD_KEY, ledger.record().to_json())
         except (RpcError, NodeUnavailableError, OutcomeUnknownError, TimeoutError):
             log.debug("the node was gone before the ledger's record was up to date")
 
     async def _keep_record(self, ledger: Ledger) -> None:
         """Let the node's datastore follow the ledger: at the start, and soon after changes."""
         while True:
-            await self._patiently(lambda: self._node.remember(RECORD_KEY, ledger.record().to_json()))
+            await self._patiently(lambda: self.node.remember(RECORD_KEY, ledger.record().to_json()))
             await asyncio.sleep(RECORD_EVERY_S)
             await self._ledger_changed.wait()
             self._ledger_changed.clear()

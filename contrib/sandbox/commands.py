@@ -691,7 +691,8 @@ async def _sandbox_restart(node: Node, request: Request, args: Args) -> Result:
 
 
 def pay_from_outside(node: Node, text: str, amount_msat: int | None, spec: Notifications) -> Result:
-    """The outside node pays an invoice of this node, or one for an offer of this node, or is refused."""
+    """Somebody outside pays an invoice of this node, or is refused; or one for an offer of this node; or one of the
+    outside node."""
     if bolt12.is_offer(text):
         text = node.offers.invoice_of_own(node.offers.ask(text, amount_msat, None, None)).bolt11
     invoice: bolt11.Invoice | bolt12.Invoice
@@ -702,6 +703,8 @@ def pay_from_outside(node: Node, text: str, amount_msat: int | None, spec: Notif
     amount_msat = invoice.amount_msat if amount_msat is None else amount_msat
     if amount_msat is None:
         raise RpcError(INVALID_PARAMS, "amount_msat required")
+    if (preimage := node.outside.preimage(invoice.payment_hash)) is not None:
+        return _pay_outside(node, invoice, preimage, amount_msat)
     complaint = node.invoices.complaint(invoice.payment_hash, amount_msat)
     if complaint is None and amount_msat > node.channel.receivable_msat:
         complaint = f"the channel can receive no more than {node.channel.receivable_msat}msat"
@@ -711,6 +714,14 @@ def pay_from_outside(node: Node, text: str, amount_msat: int | None, spec: Notif
     assert record is not None
     node.receive(record, amount_msat, spec)
     return {"payment_preimage": record.preimage, "amount_msat": amount_msat, "pay_index": record.pay_index}
+
+
+def _pay_outside(node: Node, invoice: bolt11.Invoice | bolt12.Invoice, preimage: str, amount_msat: int) -> Result:
+    if not node.outside.accepts(invoice.payment_hash):
+        raise RpcError(PAY_DESTINATION_PERM_FAIL, f"Already paid invoice {invoice.payment_hash}")
+    if amount_msat >= (invoice.amount_msat or 0):  # else the rest is still to come
+        node.outside.mark_paid(invoice.payment_hash)
+    return {"payment_preimage": preimage, "amount_msat": amount_msat}
 
 
 def _script(node: Node, word: str, payment_hash: str | None, times: int) -> None:

@@ -249,8 +249,8 @@ class SandboxNode:
     def pay_invoice(
         self, bolt11: str, amount_msat: int | None = None, *, notifications: Notifications | None = None
     ) -> dict[str, Any]:
-        """The outside node pays an invoice of this node, with another amount if one is given; or fetches an invoice
-        for an offer of this node, and pays that."""
+        """Somebody outside pays an invoice of this node or of the outside node, with another amount if one is given; or
+        fetches an invoice for an offer of this node, and pays that."""
         spec = notifications or Notifications()
         return self.do(lambda node: pay_from_outside(node, bolt11, amount_msat, spec))
 

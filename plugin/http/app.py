@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import re
 from collections.abc import Callable, Iterable
 
 from quart import Quart, Response, has_websocket_context, request
@@ -32,6 +33,9 @@ CORS_HEADERS = {
 """Wallets in browsers need these on every answer, also on refusals."""
 BODY_TIMEOUT_S = 30
 """A request whose body has not arrived by then is refused."""
+
+METHOD_PATH = re.compile(r"/v1/(mint|melt)/(quote/)?[^/]+(/[^/]+)?/?$")
+"""Of an endpoint that belongs to a payment method."""
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +120,18 @@ async def _malformed(error: HTTPException) -> Response:
         408: "the request's body did not arrive in time",
         413: f"the request's body is larger than {MAX_BODY_BYTES} bytes",
     }.get(error.code or 0, error.description or "malformed request")
-    return refusal(detail, Code.REQUEST_REJECTED, status)
+    return refusal(detail, _code_of(error.code, path), status)
+
+
+def _code_of(status: int | None, path: str) -> Code:
+    """What wallets can act on: a method that this mint doesn't have, and a request to be split."""
+    if status == 404 and METHOD_PATH.match(path):
+        return Code.UNIT_UNSUPPORTED
+    if status == 413 and path.startswith(("/v1/swap", "/v1/melt/")):
+        return Code.TOO_MANY_INPUTS
+    if status == 413 and path.startswith("/v1/mint/"):
+        return Code.TOO_MANY_OUTPUTS
+    return Code.REQUEST_REJECTED
 
 
 async def _unavailable(error: Exception) -> Response:

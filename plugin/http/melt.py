@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from quart import Blueprint, Response, request
-from quart_schema import document_request, document_response
+from quart_schema import document_request, document_response, operation_id
 
 from ledger.models import ErrorResponse
 from plugin.http.wire import answer, body
@@ -20,6 +20,7 @@ def blueprint(method: type[Method]) -> Blueprint:
     @document_response(method.melt_quote)
     @document_response(ErrorResponse, 400)
     @document_request(method.melt_quote_request)
+    @operation_id(f"create_melt_quote_{name}")
     async def create_melt_quote() -> Response:
         """What would this payment cost?"""
         return answer(await services().method(name).create_melt_quote(await body(method.melt_quote_request)))
@@ -27,6 +28,7 @@ def blueprint(method: type[Method]) -> Blueprint:
     @routes.get(f"/v1/melt/quote/{name}/<quote_id>")
     @document_response(method.melt_quote)
     @document_response(ErrorResponse, 400)
+    @operation_id(f"melt_quote_{name}")
     async def melt_quote(quote_id: str) -> Response:
         """A quote as it is now; asks nobody but the ledger, and never waits for a payment."""
         return answer(services().ledger.melt_quote(name, quote_id))
@@ -35,6 +37,7 @@ def blueprint(method: type[Method]) -> Blueprint:
     @document_response(method.melt_quote)
     @document_response(ErrorResponse, 400)
     @document_request(method.melt_request)
+    @operation_id(f"melt_{name}")
     async def melt() -> Response:
         """Pay a quote with proofs."""
         melt_request = await body(method.melt_request)

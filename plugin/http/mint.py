@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from quart import Blueprint, Response
-from quart_schema import document_request, document_response
+from quart_schema import document_request, document_response, operation_id
 
 from ledger.models import ErrorResponse, MintBatchRequest, MintQuoteCheckRequest, MintRequest, SignaturesResponse
 from plugin.http.wire import answer, answer_list, body
@@ -20,6 +20,7 @@ def blueprint(method: type[Method]) -> Blueprint:
     @document_response(method.mint_quote)
     @document_response(ErrorResponse, 400)
     @document_request(method.mint_quote_request)
+    @operation_id(f"create_mint_quote_{name}")
     async def create_mint_quote() -> Response:
         """Ask for something to pay: an invoice, an offer, an address."""
         return answer(await services().method(name).create_mint_quote(await body(method.mint_quote_request)))
@@ -27,6 +28,7 @@ def blueprint(method: type[Method]) -> Blueprint:
     @routes.get(f"/v1/mint/quote/{name}/<quote_id>")
     @document_response(method.mint_quote)
     @document_response(ErrorResponse, 400)
+    @operation_id(f"mint_quote_{name}")
     async def mint_quote(quote_id: str) -> Response:
         """A quote as it is now; asks nobody but the ledger."""
         return answer(services().ledger.mint_quote(name, quote_id))
@@ -35,6 +37,7 @@ def blueprint(method: type[Method]) -> Blueprint:
     @document_response(list[method.mint_quote])  # type: ignore[name-defined]
     @document_response(ErrorResponse, 400)
     @document_request(MintQuoteCheckRequest)
+    @operation_id(f"check_quotes_{name}")
     async def check_quotes() -> Response:
         """Several quotes as they are now (NUT-29)."""
         return answer_list(services().ledger.mint_quotes(name, await body(MintQuoteCheckRequest)))
@@ -43,6 +46,7 @@ def blueprint(method: type[Method]) -> Blueprint:
     @document_response(SignaturesResponse)
     @document_response(ErrorResponse, 400)
     @document_request(MintBatchRequest)
+    @operation_id(f"mint_batch_{name}")
     async def mint_batch() -> Response:
         """Ecash for several paid quotes (NUT-29)."""
         return answer(await services().method(name).issue_batch(await body(MintBatchRequest)))
@@ -51,6 +55,7 @@ def blueprint(method: type[Method]) -> Blueprint:
     @document_response(SignaturesResponse)
     @document_response(ErrorResponse, 400)
     @document_request(MintRequest)
+    @operation_id(f"mint_{name}")
     async def mint() -> Response:
         """Ecash for a paid quote."""
         return answer(await services().method(name).issue(await body(MintRequest)))

@@ -22,6 +22,8 @@ from ledger.models import CheckStateRequest, Wire
 from ledger.operations import melt, mint, state
 
 MAX_CONNECTIONS = 1000
+GOING_AWAY = 1001
+TOO_SLOW = 1008
 MAX_SUBSCRIPTIONS = 100
 """Of one connection."""
 MAX_FILTERS = 1000
@@ -64,23 +66,29 @@ class Connection:
         self.subscriptions: dict[str, Subscription] = {}
         self._messages: deque[str] = deque()
         self._ready = asyncio.Event()
-        self.too_slow = False
+        self.end: tuple[int, str] | None = None
+        """Set once it shall be closed: with which code, and why."""
 
     def send(self, message: str) -> None:
         """Queue a message; one too many marks the connection for its end."""
         if len(self._messages) >= MAX_WAITING_MESSAGES:
-            self.too_slow = True
             self._messages.clear()
-        elif not self.too_slow:
+            self.close(TOO_SLOW, "messages are not being read fast enough")
+        elif self.end is None:
             self._messages.append(message)
         self._ready.set()
 
+    def close(self, code: int, reason: str) -> None:
+        """End the connection once what is queued has been sent."""
+        self.end = self.end or (code, reason)
+        self._ready.set()
+
     async def next_message(self) -> str | None:
-        """The next message to send; None once the client is too slow."""
-        while not self._messages and not self.too_slow:
+        """The next message to send; None at the end."""
+        while not self._messages and self.end is None:
             self._ready.clear()
             await self._ready.wait()
-        return None if self.too_slow else self._messages.popleft()
+        return self._messages.popleft() if self._messages else None
 
     @property
     def filters(self) -> int:
@@ -140,6 +148,11 @@ class Hub:
         connection = Connection()
         self._connections.add(connection)
         return connection
+
+    def close(self) -> None:
+        """The mint is stopping: say so to all."""
+        for connection in self._connections:
+            connection.close(GOING_AWAY, "the mint is stopping")
 
     def disconnect(self, connection: Connection) -> None:
         """Forget a connection and its subscriptions."""

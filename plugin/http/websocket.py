@@ -34,7 +34,6 @@ INVALID_REQUEST = -32600
 UNKNOWN_METHOD = -32601
 INVALID_PARAMS = -32602
 
-TOO_SLOW = 1008
 TRY_AGAIN_LATER = 1013
 
 blueprint = Blueprint("websocket", __name__)
@@ -160,7 +159,8 @@ async def _receive(hub: Hub, connection: Connection) -> None:
 async def _send(socket: Websocket, connection: Connection) -> None:
     while (message := await connection.next_message()) is not None:
         await socket.send(message)
-    await socket.close(TOO_SLOW, "messages are not being read fast enough")
+    if connection.end is not None:
+        await socket.close(*connection.end)
 
 
 async def _handle(hub: Hub, connection: Connection, frame: str | bytes) -> None:

@@ -256,7 +256,7 @@ class Verdicts:
             others = {row.group for row in everybodys if row.label != melt.label}
             if debited := await self._node.debited_msat(melt.payment_hash, melt.mark.moves_index, others):
                 return Paid(Payment(None, debited))
-            if not sent_parts and (await self._were_rows_deleted(attempt) or await self._is_own_paid(melt)):
+            if not sent_parts and await self._were_rows_deleted(attempt):
                 return Unknown(
                     "the node's rows of this payment may have been deleted (autoclean?), and nothing else tells"
                 )
@@ -288,10 +288,6 @@ class Verdicts:
         step = min(attempt.rechecks, len(RECHECK_S) - 1)
         attempt.rechecks += 1
         return min(RECHECK_S[step], remaining_s)
-
-    async def _is_own_paid(self, melt: PendingPayment) -> bool:
-        """Payments to oneself leave no trace in the accounts: if an own invoice was paid, it may have been by us."""
-        return await self._node.has_paid_invoice(melt.payment_hash)
 
     async def _were_rows_deleted(self, attempt: _Attempt) -> bool:
         """Whether rows of this attempt may have been there. (Rows of an earlier one may be there still.)"""
@@ -338,6 +334,7 @@ _REASONS = {
     205: "no route to the destination with enough capacity",
     206: "no route to the destination within the fee reserve",
     207: "the invoice has expired",
+    209: "the payment was not completed in time",
     219: "this node has paid the invoice already",
 }
 

@@ -12,6 +12,9 @@ NO_INVOICE_PAID = 904
 DEAD_OUTGOING_HTLC = "RCVD_REMOVE_ACK_REVOCATION"
 """State of an outgoing HTLC that has been removed for good; `listhtlcs` goes on showing it."""
 
+ENDED_CHANNEL_STATES = frozenset({"ONCHAIN", "CLOSED"})
+"""Their money is among the coins, or gone."""
+
 BOLT11_PREFIX = {"bitcoin": "bc", "testnet": "tb", "testnet4": "tb", "signet": "tbs", "regtest": "bcrt"}
 
 
@@ -39,6 +42,14 @@ class PathHead:
     cltv_expiry_delta: int
     htlc_minimum_msat: int
     htlc_maximum_msat: int
+
+
+@dataclass(frozen=True, slots=True)
+class Funds:
+    """What the node owns, in millisatoshis."""
+
+    channels_msat: int
+    onchain_msat: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +130,12 @@ class Node:
     async def remember(self, key: list[str], text: str) -> None:
         """Store a text in the node's datastore."""
         await self._rpc.call("datastore", key=key, string=text, mode="create-or-replace")
+
+    async def funds(self) -> Funds:
+        """What the node owns: its side of open channels, and its coins, also those that are not confirmed yet."""
+        found = await self._rpc.call("listfunds")
+        channels = sum(c["our_amount_msat"] for c in found["channels"] if c["state"] not in ENDED_CHANNEL_STATES)
+        return Funds(channels, sum(output["amount_msat"] for output in found["outputs"]))
 
     # --- receiving ------------------------------------------------------------------------------------------------
 

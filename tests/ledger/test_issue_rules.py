@@ -230,13 +230,10 @@ def test_an_overpaid_quote_is_issued_to_those_who_know_the_state_only_and_still_
         (8, 8, 8, MintQuoteState.ISSUED),
         (8, 11, 7, MintQuoteState.PAID),
         (8, 11, 8, MintQuoteState.ISSUED),
-        (None, 0, 0, MintQuoteState.UNPAID),
-        (None, 8, 7, MintQuoteState.PAID),
-        (None, 8, 8, MintQuoteState.ISSUED),
     ],
 )
 def test_the_state_follows_from_the_amounts(
-    mint: Mint, alice: Wallet, amount: int | None, paid: int, issued: int, state: MintQuoteState
+    mint: Mint, alice: Wallet, amount: int, paid: int, issued: int, state: MintQuoteState
 ) -> None:
     quote = mint.mint_quote(amount)
     if paid:

@@ -230,7 +230,7 @@ def locked_quote(quote_id: str, pubkey: str) -> MintQuoteBolt11:
     return MintQuoteBolt11(
         quote=quote_id,
         request="",
-        amount=None,
+        amount=1,
         unit="sat",
         method="bolt11",
         state=MintQuoteState.PAID,

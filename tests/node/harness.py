@@ -100,9 +100,9 @@ class Node:
         (found,) = self.call("listinvoices", payment_hash=invoice.payment_hash)["invoices"]
         return bool(found["status"] == "paid")
 
-    def pay(self, bolt11: str) -> None:
-        """Pay an invoice and wait until it is paid."""
-        self.call("xpay", invstring=bolt11)
+    def pay(self, bolt11: str, part_msat: int | None = None) -> None:
+        """Pay an invoice, or a part of it, and wait until it is paid."""
+        self.call("xpay", invstring=bolt11, partial_msat=part_msat)
 
     def connect(self, peer: Node) -> None:
         """Connect to a peer, if it isn't, and wait until the channels with it can be used."""

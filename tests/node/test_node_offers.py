@@ -141,7 +141,7 @@ def test_a_description_with_control_characters_is_refused(shared_mint: Mint) -> 
     for ask in (purse.request_offer, purse.client.request_mint_quote):
         with pytest.raises(MintError) as refused:
             ask(5, description="a\u0001b")
-        assert refused.value.code == Code.QUOTE_REJECTED
+        assert refused.value.code == Code.REQUEST_REJECTED
 
 
 def test_equal_requests_get_offers_of_their_own(shared_mint: Mint, network: Network) -> None:

@@ -84,7 +84,7 @@ def test_equal_requests_get_offers_of_their_own(purse: OfferPurse, mint: Mint) -
 
 
 @pytest.mark.parametrize(
-    "description", ["coffee ☕ for two", "", 'with "quotes" and \\u slashes', "two\nlines", "ä" * 500]
+    "description", ["coffee ☕ for two", "", 'with "quotes" and \\u slashes', "two\nlines", "ä" * 319]
 )
 def test_a_description_is_in_the_offer(mint: Mint, purse: OfferPurse, description: str) -> None:
     quote = purse.request_offer(description=description)
@@ -99,8 +99,8 @@ def test_a_description_is_in_the_offer(mint: Mint, purse: OfferPurse, descriptio
         ({"pubkey": ""}, Code.PUBKEY_INVALID),
         ({"amount": 0}, Code.AMOUNT_OUTSIDE_LIMITS),
         ({"amount": 1_000_001}, Code.AMOUNT_OUTSIDE_LIMITS),
-        ({"description": "a\u0001b"}, Code.QUOTE_REJECTED),
-        ({"description": "a\u0000b"}, Code.QUOTE_REJECTED),
+        ({"description": "a\u0001b"}, Code.REQUEST_REJECTED),
+        ({"description": "a\u0000b"}, Code.REQUEST_REJECTED),
     ],
 )
 def test_a_request_that_cannot_be_met_makes_no_offer(

@@ -301,7 +301,11 @@ FIELDS: tuple[tuple[str, str, dict[str, Any]], ...] = (
         "unit",
         NO_TEXTS | {"empty": "", "dollars": "usd", "case": "SAT", "long": "s" * 10_000, "NUL": "sat\0"},
     ),
-    (MINT_QUOTE, "description", {"number": 7, "object": {}, "long": "d" * 513, "NUL": "a\0b", "bell": "a\ab"}),
+    (
+        MINT_QUOTE,
+        "description",
+        {"number": 7, "object": {}, "long": "d" * 513, "NUL": "a\0b", "bell": "a\ab", "bytes": "é" * 320},
+    ),
     (MINT_QUOTE, "pubkey", {**NO_POINTS, **OFF_CURVE, "null": "null", "x only": "ab" * 32}),
     (MINT, "quote", NO_QUOTES),
     (MINT, "outputs", NO_LISTS),

@@ -303,3 +303,24 @@ def test_a_payment_by_the_operator_is_not_taken_for_one_of_ours_that_was_never_s
     if restart is not RESTARTS["plugin killed"]:
         restart(mint)
     purse.assert_failed(melt)
+
+
+@restarts("plugin killed", "node killed")
+def test_an_own_invoice_paid_by_somebody_else_is_not_taken_for_one_that_we_paid(
+    mint: Mint, purse: Purse, restart: Callable[[Mint], None]
+) -> None:
+    own = purse.request_mint(64)
+    melt = purse.prepare(own.request)
+    position = mint.node.calls_position
+    mint.node.pause_rpc("xpay")
+    assert purse.post(melt, prefer_async=True).state == PENDING
+    mint.node.wait_for_call("xpay", since=position)
+    mint.node.fail_rpc("xpay", -1, "never came to it")
+    mint.node.kill_plugin()
+    mint.node.resume_rpc("xpay")
+    mint.node.pay_invoice(own.request)
+    mint.start_plugin()
+    if restart is not RESTARTS["plugin killed"]:
+        restart(mint)
+    purse.assert_failed(melt)
+    purse.wait_credited(own)

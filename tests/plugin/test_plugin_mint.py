@@ -53,7 +53,9 @@ def test_the_invoices_label_is_made_from_the_quotes_id_which_the_node_does_not_k
     assert first.quote[-16:] != second.quote[-16:]
 
 
-@pytest.mark.parametrize("description", ["coffee ☕ for two", "", 'with "quotes" and \\ slashes', "a" * 500])
+@pytest.mark.parametrize(
+    "description", ["coffee ☕ for two", "", 'with "quotes" and \\ slashes', "two\nlines\t", "é" * 319]
+)
 def test_a_description_is_in_the_invoice(mint: Mint, purse: Purse, description: str) -> None:
     quote = purse.request_mint(description=description)
     assert mint.node.rpc("decode", string=quote.request)["description"] == description

@@ -56,7 +56,14 @@ def test_the_manifest_declares_commands_that_a_read_only_rune_does_not_allow(man
 
 
 def test_the_manifest_subscribes_by_name_and_hooks_nothing(manifest: dict[str, Any]) -> None:
-    assert set(manifest["subscriptions"]) == {"sendpay_success", "sendpay_failure", "invoice_payment", "shutdown"}
+    assert set(manifest["subscriptions"]) == {
+        "sendpay_success",
+        "sendpay_failure",
+        "invoice_payment",
+        "block_added",
+        "coin_movement",
+        "shutdown",
+    }
     assert manifest["hooks"] == []
     assert manifest["dynamic"] is True
 
@@ -147,6 +154,10 @@ BAD_VALUES: dict[str, tuple[Any, ...]] = {
     "cashu-units": ("", " ", ",", "usd", "sat,eur", "sat,sat", "sat msat"),
     "cashu-input-fee-ppk": (*WHOLE, "1000001"),
     "cashu-fee-reserve-percent": ("", "lots", "-1", "100.1", "NaN", "Infinity", "1%", "1,5"),
+    "cashu-methods": ("", ",", "bolt10", "bolt11,bolt11", "bolt11 bolt12"),
+    "cashu-onchain-min": (*WHOLE, "0", "999"),
+    "cashu-onchain-confirmations": (*WHOLE, "0", "101"),
+    "cashu-onchain-expiry-days": (*WHOLE, "3651"),
     "cashu-fee-reserve-min": WHOLE,
     "cashu-min-mint": (*WHOLE, "1000001"),
     "cashu-max-mint": WHOLE,

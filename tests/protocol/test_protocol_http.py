@@ -22,14 +22,15 @@ from tests.protocol.helpers import CORS, Socket, code_of, get, ok, random_ys
 MakeMint = Callable[..., Mint]
 
 GET_PATHS = ["/v1/info", "/v1/keys", "/v1/keysets", "/openapi.json"]
+METHODS = ["bolt11", "bolt12", "onchain"]
 POST_PATHS = [
     "/v1/swap",
-    "/v1/mint/quote/bolt11",
-    "/v1/mint/quote/bolt11/check",
-    "/v1/mint/bolt11",
-    "/v1/mint/bolt11/batch",
-    "/v1/melt/quote/bolt11",
-    "/v1/melt/bolt11",
+    *(f"/v1/mint/quote/{method}" for method in METHODS),
+    *(f"/v1/mint/quote/{method}/check" for method in METHODS),
+    *(f"/v1/mint/{method}" for method in METHODS),
+    *(f"/v1/mint/{method}/batch" for method in METHODS),
+    *(f"/v1/melt/quote/{method}" for method in METHODS),
+    *(f"/v1/melt/{method}" for method in METHODS),
     "/v1/checkstate",
     "/v1/restore",
 ]
@@ -37,8 +38,8 @@ ENDPOINTS = {
     *(("get", path) for path in GET_PATHS[:3]),
     *(("post", path) for path in POST_PATHS),
     ("get", "/v1/keys/{keyset_id}"),
-    ("get", "/v1/mint/quote/bolt11/{quote_id}"),
-    ("get", "/v1/melt/quote/bolt11/{quote_id}"),
+    *(("get", f"/v1/mint/quote/{method}/{{quote_id}}") for method in METHODS),
+    *(("get", f"/v1/melt/quote/{method}/{{quote_id}}") for method in METHODS),
 }
 PREFLIGHT = {
     "origin": "https://wallet.example",
@@ -171,7 +172,10 @@ def test_unknown_paths_and_methods_are_refused_in_json(mint: Mint, method: str, 
 def test_a_body_beyond_the_limit_is_refused(mint: Mint) -> None:
     fits = json.dumps({"inputs": [], "outputs": []}).ljust(1024 * 1024).encode()
     assert code_of(mint.http.post("/v1/swap", content=fits)) == Code.TRANSACTION_REJECTED
-    assert code_of(mint.http.post("/v1/swap", content=fits + b" ")) == Code.REQUEST_REJECTED
+    assert code_of(mint.http.post("/v1/swap", content=fits + b" ")) == Code.TOO_MANY_INPUTS
+    assert code_of(mint.http.post("/v1/melt/bolt11", content=fits + b" ")) == Code.TOO_MANY_INPUTS
+    assert code_of(mint.http.post("/v1/mint/bolt11", content=fits + b" ")) == Code.TOO_MANY_OUTPUTS
+    assert code_of(mint.http.post("/v1/checkstate", content=fits + b" ")) == Code.REQUEST_REJECTED
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain", "application/x-www-form-urlencoded", None])
@@ -315,15 +319,59 @@ def test_info_is_complete(mint: Mint) -> None:
     assert set(nuts) == {"4", "5", "7", "8", "9", "10", "11", "12", "14", "15", "17", "19", "20", "29"}
     for nut in ("7", "8", "9", "10", "11", "12", "14", "20"):
         assert nuts[nut] == {"supported": True}
-    limits = {"method": "bolt11", "unit": "sat", "min_amount": 1, "max_amount": 1_000_000}
-    assert nuts["4"] == {"methods": [limits | {"options": {"description": True}}], "disabled": False}
-    assert nuts["5"] == {"methods": [limits | {"options": {"amountless": True}}], "disabled": False}
+    lightning = {"unit": "sat", "min_amount": 1, "max_amount": 1_000_000}
+    onchain = {"method": "onchain", "unit": "sat", "min_amount": 10_000, "max_amount": 1_000_000}
+    assert nuts["4"] == {
+        "methods": [
+            {"method": "bolt11", **lightning, "options": {"description": True}},
+            {"method": "bolt12", **lightning, "options": {"description": True}},
+            {**onchain, "options": {"confirmations": 3}},
+        ],
+        "disabled": False,
+    }
+    assert nuts["5"] == {
+        "methods": [
+            {"method": "bolt11", **lightning, "options": {"amountless": True}},
+            {"method": "bolt12", **lightning, "options": {"amountless": True}},
+            {**onchain, "options": {}},
+        ],
+        "disabled": False,
+    }
     assert nuts["15"] == {"methods": [{"method": "bolt11", "unit": "sat"}]}
-    commands = ["bolt11_mint_quote", "bolt11_melt_quote", "proof_state"]
-    assert nuts["17"] == {"supported": [{"method": "bolt11", "unit": "sat", "commands": commands}]}
-    replayed = ["/v1/swap", "/v1/mint/bolt11", "/v1/mint/bolt11/batch", "/v1/melt/bolt11"]
+    assert nuts["17"] == {
+        "supported": [
+            {"method": name, "unit": "sat", "commands": [f"{name}_mint_quote", f"{name}_melt_quote", "proof_state"]}
+            for name in METHODS
+        ]
+    }
+    replayed = ["/v1/swap"]
+    for name in METHODS:
+        replayed += [f"/v1/mint/{name}", f"/v1/mint/{name}/batch", f"/v1/melt/{name}"]
     assert nuts["19"] == {"ttl": None, "cached_endpoints": [{"method": "POST", "path": path} for path in replayed]}
-    assert nuts["29"] == {"max_batch_size": 100, "methods": ["bolt11"]}
+    assert nuts["29"] == {"max_batch_size": 100, "methods": METHODS}
+
+
+@pytest.mark.parametrize("chosen", [["bolt11"], ["onchain"], ["bolt12", "bolt11"]])
+def test_a_method_that_is_switched_off_is_not_there(make_mint: MakeMint, chosen: list[str]) -> None:
+    mint = make_mint(methods=",".join(chosen))
+    nuts = ok(mint.http.get("/v1/info"))["nuts"]
+    for nut in ("4", "5"):
+        assert {method["method"] for method in nuts[nut]["methods"]} == set(chosen)
+    assert set(nuts["29"]["methods"]) == set(chosen)
+    assert ("15" in nuts) == ("bolt11" in chosen)
+    assert {entry["method"] for entry in nuts["17"]["supported"]} == set(chosen)
+    document = ok(mint.http.get("/openapi.json"))
+    for method in METHODS:
+        is_on = method in chosen
+        assert (f"/v1/mint/{method}" in document["paths"]) == is_on
+        for path in (
+            f"/v1/mint/quote/{method}",
+            f"/v1/mint/{method}",
+            f"/v1/melt/quote/{method}",
+            f"/v1/melt/{method}",
+        ):
+            answer = mint.http.post(path, json={})
+            assert code_of(answer) == (Code.REQUEST_REJECTED if is_on else Code.UNIT_UNSUPPORTED)
 
 
 def test_info_follows_the_options_and_tells_the_truth_about_limits(make_mint: MakeMint) -> None:
@@ -335,6 +383,7 @@ def test_info_follows_the_options_and_tells_the_truth_about_limits(make_mint: Ma
         max_mint=1000,
         min_melt=20,
         max_melt=0,
+        methods="bolt11",
     )
     info = ok(mint.http.get("/v1/info"))
     assert (info["name"], info["description"]) == ("Mint of a test \u20bf", 'It says "this" of itself')

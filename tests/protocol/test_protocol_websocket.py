@@ -12,6 +12,7 @@ from websockets.exceptions import ConnectionClosed
 
 from contrib.sandbox import Behaviour
 from ledger.errors import Code
+from tests.plugin.conftest import MakeMint
 from tests.plugin.harness import AT_ONCE_S, Mint, Purse
 from tests.protocol.helpers import (
     MELT_QUOTE,
@@ -31,6 +32,7 @@ from tests.protocol.helpers import (
 PARSE_ERROR, INVALID_REQUEST, UNKNOWN_METHOD, INVALID_PARAMS = -32700, -32600, -32601, -32602
 MAX_SUBSCRIPTIONS, MAX_FILTERS, MAX_FILTERS_PER_CONNECTION, MAX_FRAME_BYTES = 100, 1000, 10_000, 256 * 1024
 MESSAGE_TOO_BIG = 1009
+GOING_AWAY = 1001
 NUT17 = json.loads((Path(__file__).parents[1] / "vectors" / "nut17.json").read_text())
 
 
@@ -431,3 +433,12 @@ def test_a_bomb_that_unpacks_beyond_the_limit_ends_the_connection(mint: Mint) ->
 
 def test_a_plain_request_to_the_socket_is_refused_in_json(mint: Mint) -> None:
     assert code_of(mint.http.get("/v1/ws")) == Code.REQUEST_REJECTED
+
+
+def test_a_mint_that_stops_says_goodbye(make_mint: MakeMint) -> None:
+    mint = make_mint()
+    with Socket(mint) as ws:
+        ws.subscribe(MINT_QUOTE, [Purse(mint).request_mint(8).quote])
+        ws.next()
+        mint.restart_plugin(kill=False)
+        assert ws.closed_with() == GOING_AWAY

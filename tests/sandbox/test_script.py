@@ -284,3 +284,14 @@ def test_commands_of_the_sandbox_itself(node: SandboxNode) -> None:
     made = node.rpc("invoice", amount_msat=1000, label="a", description="")
     assert node.rpc("sandbox-pay", bolt11=made["bolt11"])["pay_index"] == 1
     assert failure(node, "sandbox-next", behaviour="nonsense").code == -32602
+
+
+def test_somebody_else_pays(node: SandboxNode) -> None:
+    """A part of an invoice of the outside node leaves it payable, all of it does not."""
+    shared, whole = node.outside_invoice(5000), node.outside_invoice(5000)
+    paid = {"payment_preimage": shared.preimage, "amount_msat": 2000}
+    assert node.rpc("sandbox-pay", bolt11=shared.bolt11, amount_msat=2000) == paid
+    assert node.rpc("xpay", invstring=shared.bolt11)["payment_preimage"] == shared.preimage
+    node.rpc("sandbox-pay", bolt11=whole.bolt11)
+    assert failure(node, "xpay", invstring=whole.bolt11).code == 203
+    assert failure(node, "sandbox-pay", bolt11=whole.bolt11).code == 203

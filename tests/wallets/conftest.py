@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
+from contextlib import AbstractContextManager, ExitStack
 from typing import TypeVar
 
 import pytest
 
 from tests.wallets import installs
-from tests.wallets.mints import Mint, running
+from tests.wallets.mints import Mint, in_sandbox, on_lightningd
 
 Wallet = TypeVar("Wallet")
+StartMint = Callable[..., AbstractContextManager[Mint]]
 GetMint = Callable[..., Mint]
-"""Takes the input fee in ppk, and the other arguments of `running`."""
+"""Both take one of the PLACES, the input fee in ppk, and `v1_ids`."""
 
 
 def require(install: Callable[[], Wallet]) -> Wallet:
@@ -29,28 +29,36 @@ def require(install: Callable[[], Wallet]) -> Wallet:
     pytest.skip(reason)
 
 
-@pytest.fixture(scope="session")
-def shared_mint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GetMint]:
-    """Gives the mint of that kind that all tests share; it is started when the first one asks."""
-    with ExitStack() as stack:
-        mints: dict[tuple[int, bool, bool], Mint] = {}
+@pytest.fixture(scope="module")
+def start_mint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> StartMint:
+    """Starts mints. The real network is started when the first one needs it."""
 
-        def get(input_fee_ppk: int = 0, *, auto: bool = False, v1_ids: bool = False) -> Mint:
-            kind = (input_fee_ppk, auto, v1_ids)
+    def start(place: str, input_fee_ppk: int = 0, *, v1_ids: bool = False) -> AbstractContextManager[Mint]:
+        directory = tmp_path_factory.mktemp(place)
+        if place == "lightningd":
+            return on_lightningd(directory, request.getfixturevalue("network"), input_fee_ppk, v1_ids=v1_ids)
+        return in_sandbox(directory, input_fee_ppk, v1_ids=v1_ids)
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def shared_mint(start_mint: StartMint) -> Iterator[GetMint]:
+    """Gives the mint of that kind that a file's tests share; it is started when the first one asks."""
+    with ExitStack() as stack:
+        mints: dict[tuple[str, int, bool], Mint] = {}
+
+        def get(place: str, input_fee_ppk: int = 0, *, v1_ids: bool = False) -> Mint:
+            kind = (place, input_fee_ppk, v1_ids)
             if kind not in mints:
-                directory = tmp_path_factory.mktemp("node")
-                mints[kind] = stack.enter_context(running(directory, input_fee_ppk, auto=auto, v1_ids=v1_ids))
+                mints[kind] = stack.enter_context(start_mint(place, input_fee_ppk, v1_ids=v1_ids))
             return mints[kind]
 
         yield get
 
 
 @pytest.fixture
-def own_mint(tmp_path: Path) -> Iterator[GetMint]:
+def own_mint(start_mint: StartMint) -> Iterator[GetMint]:
     """Makes a mint for one test."""
     with ExitStack() as stack:
-
-        def make(input_fee_ppk: int = 0, *, v1_ids: bool = False) -> Mint:
-            return stack.enter_context(running(tmp_path / "node", input_fee_ppk, v1_ids=v1_ids))
-
-        yield make
+        yield lambda *kind, **more: stack.enter_context(start_mint(*kind, **more))

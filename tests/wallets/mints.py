@@ -1,56 +1,78 @@
-"""The mint, in a stand-in node, as the wallets meet it."""
+"""The mint, in a stand-in node or in a real one, as the wallets meet it."""
 
 from __future__ import annotations
 
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import apsw
 import httpx
 import pytest
+from pyln.client import LightningRpc
 
 from contrib.sandbox import SandboxNode
 from ledger.keysets import keyset_id_v1
+from tests.node.harness import ENTRY_FILE, Network
+from tests.wallets.outside import Outside, at_socket
 
-ENTRY_FILE = Path(__file__).resolve().parents[2] / "nutbolt.py"
 READY = r"ready at (http://\S+)"
 READY_TIMEOUT_S = 60.0
 SCRIPT_TIMEOUT_S = 90
-AUTO_DELAY_S = 0.1
-"""Longer than it takes to answer with the invoice."""
+UNITS = "sat,msat"
+
+PLACES = ("sandbox", "lightningd")
+"""Where mints run: in the stand-in, and in a real node that is part of a real network."""
 
 
 @dataclass(frozen=True)
 class Mint:
-    """A mint that runs."""
+    """A mint that runs, for sat and msat."""
 
     url: str
-    node: SandboxNode
+    socket: Path
+    """The node's commands, and those of the sandbox for the world outside."""
     input_fee_ppk: int
+
+    def node(self, method: str, **params: Any) -> dict[str, Any]:
+        """A command of the node or of the world outside."""
+        return dict(LightningRpc(str(self.socket)).call(method, params))  # type: ignore[no-untyped-call]
 
 
 @contextmanager
-def running(directory: Path, input_fee_ppk: int = 0, *, auto: bool = False, v1_ids: bool = False) -> Iterator[Mint]:
-    """A mint for sat and msat.
-
-    With `auto` its invoices are paid by themselves, a moment after they were made; with `v1_ids` its keysets go by
-    the older form of ids.
-    """
+def in_sandbox(directory: Path, input_fee_ppk: int = 0, *, v1_ids: bool = False) -> Iterator[Mint]:
+    """A mint in a stand-in node. With `v1_ids` its keysets go by the older form of ids."""
     options = {
         "cashu-listen": "127.0.0.1:0",
-        "cashu-units": "sat,msat",
+        "cashu-units": UNITS,
         "cashu-input-fee-ppk": str(input_fee_ppk),
     }
-    with SandboxNode(directory, plugin=ENTRY_FILE, options=options, auto=auto, auto_delay_s=AUTO_DELAY_S) as node:
+    with SandboxNode(directory, plugin=ENTRY_FILE, options=options) as node:
         url = _wait_ready(node)
         if v1_ids:
-            url = _use_v1_ids(node, directory / node.settings.network / "cashu.sqlite3", url)
-        yield Mint(url, node, input_fee_ppk)
+            _use_v1_ids(url, directory / node.settings.network / "cashu.sqlite3", node.stop_plugin)
+            since = node.log_position
+            node.start_plugin()
+            url = _wait_ready(node, since)
+        yield Mint(url, node.rpc_path, input_fee_ppk)
+
+
+@contextmanager
+def on_lightningd(directory: Path, network: Network, input_fee_ppk: int = 0, *, v1_ids: bool = False) -> Iterator[Mint]:
+    """A mint in a real node, which has a channel. In the end nothing may have been logged that should not be."""
+    with network.mint(cashu_units=UNITS, cashu_input_fee_ppk=input_fee_ppk) as node:
+        if v1_ids:
+            _use_v1_ids(node.url, node.ledger_path, node.stop_plugin)
+            node.start_plugin()
+            node.wait_ready()
+        socket = directory / "lightning-rpc"
+        with at_socket(Outside(network, node), socket):
+            yield Mint(node.url, socket, input_fee_ppk)
 
 
 def _wait_ready(node: SandboxNode, since: int = 0) -> str:
@@ -61,18 +83,28 @@ def _wait_ready(node: SandboxNode, since: int = 0) -> str:
     return ready[1]
 
 
-def _use_v1_ids(node: SandboxNode, ledger: Path, url: str) -> str:
-    """Make the ledger one that comes from an older mint; returns where the mint serves afterwards."""
+def _use_v1_ids(url: str, ledger: Path, stop: Callable[[], None]) -> None:
+    """Stop a mint and make its ledger one that comes from an older mint."""
     keysets = httpx.get(f"{url}/v1/keys").json()["keysets"]
-    node.stop_plugin()
+    stop()
     database = apsw.Connection(str(ledger))
     for keyset in keysets:
         older = keyset_id_v1({int(amount): bytes.fromhex(key) for amount, key in keyset["keys"].items()})
         database.execute("UPDATE keysets SET id = ? WHERE id = ?", (older, keyset["id"]))
     database.close()
-    since = node.log_position
-    node.start_plugin()
-    return _wait_ready(node, since)
+
+
+def everywhere(flows: Iterable[str], without_fees: Container[str]) -> pytest.MarkDecorator:
+    """Place, flow and input fee in ppk. Fees are the ledger's affair: each flow is run with one in the sandbox only."""
+    cases = [
+        (place, flow, fee)
+        for place in PLACES
+        for flow in flows
+        for fee in (0, 100)
+        if fee == 0 or (place == "sandbox" and flow not in without_fees)
+    ]
+    ids = [f"{place}-{flow}-{fee}ppk" for place, flow, fee in cases]
+    return pytest.mark.parametrize(("place", "flow", "input_fee_ppk"), cases, ids=ids)
 
 
 def run_script(command: Sequence[str | Path], mint: Mint, **environment: str) -> None:
@@ -83,7 +115,7 @@ def run_script(command: Sequence[str | Path], mint: Mint, **environment: str) ->
             env={
                 **os.environ,
                 "MINT_URL": mint.url,
-                "NODE_SOCKET": str(mint.node.rpc_path),
+                "NODE_SOCKET": str(mint.socket),
                 "INPUT_FEE_PPK": str(mint.input_fee_ppk),
                 **environment,
             },

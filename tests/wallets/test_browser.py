@@ -34,7 +34,7 @@ def listed(answer: httpx.Response, header: str) -> set[str]:
 @pytest.mark.parametrize(("method", "path"), ENDPOINTS)
 def test_cors(method: str, path: str, shared_mint: GetMint) -> None:
     """The preflight allows the request; its answer may be read, also where it is a refusal."""
-    with httpx.Client(base_url=shared_mint().url, headers=ORIGIN) as browser:
+    with httpx.Client(base_url=shared_mint("sandbox").url, headers=ORIGIN) as browser:
         asked = {"access-control-request-method": method, "access-control-request-headers": "content-type"}
         preflight = browser.options(path, headers=asked)
         assert preflight.is_success

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from tests.wallets import installs
 from tests.wallets.conftest import GetMint, require
-from tests.wallets.mints import run_script
+from tests.wallets.mints import Mint, everywhere, run_script
 
 SCRIPTS = Path(__file__).parent / "cashu_ts"
 FLOWS = sorted(path.stem for path in (SCRIPTS / "flows").glob("*.mjs"))
@@ -18,23 +19,22 @@ WITHOUT_FEES = {"amountless", "checkstate", "errors", "mint", "mint_batch", "min
 ALONE = {"rotation"}
 """Flows that change the mint for others."""
 
-CASES = [(flow, fee) for flow in FLOWS for fee in (0, 100) if not (fee and flow in WITHOUT_FEES)]
 LINES = pytest.mark.parametrize("line", ["v4", "v5"])
 
 
 @LINES
-@pytest.mark.parametrize(("flow", "input_fee_ppk"), CASES, ids=[f"{flow}-{fee}ppk" for flow, fee in CASES])
-def test_flow(line: str, flow: str, input_fee_ppk: int, shared_mint: GetMint, own_mint: GetMint) -> None:
-    run(line, flow, (own_mint if flow in ALONE else shared_mint), input_fee_ppk)
+@everywhere(FLOWS, WITHOUT_FEES)
+def test_flow(line: str, place: str, flow: str, input_fee_ppk: int, shared_mint: GetMint, own_mint: GetMint) -> None:
+    run(line, flow, partial(own_mint if flow in ALONE else shared_mint, place, input_fee_ppk))
 
 
 @LINES
 @pytest.mark.parametrize("flow", ["restore", "rotation", "send_receive"])
 def test_flow_with_v1_ids(line: str, flow: str, own_mint: GetMint) -> None:
-    """A keyset that still goes by an id of the older form, and its rotation to today's."""
-    run(line, flow, partial(own_mint, v1_ids=True), 100)
+    """A keyset that still goes by an id of the older form, and its rotation to today's. (No affair of the node's.)"""
+    run(line, flow, partial(own_mint, "sandbox", 100, v1_ids=True))
 
 
-def run(line: str, flow: str, get_mint: GetMint, input_fee_ppk: int) -> None:
+def run(line: str, flow: str, get_mint: Callable[[], Mint]) -> None:
     library = require(partial(installs.cashu_ts, line))
-    run_script([*library.node, SCRIPTS / "run.mjs", flow], get_mint(input_fee_ppk), CASHU_TS=library.module.as_uri())
+    run_script([*library.node, SCRIPTS / "run.mjs", flow], get_mint(), CASHU_TS=library.module.as_uri())

@@ -9,24 +9,20 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from tests.wallets import installs
 from tests.wallets.conftest import GetMint, require
 from tests.wallets.info_proxy import without_batches
-from tests.wallets.mints import run_script
+from tests.wallets.mints import everywhere, run_script
 
 SCRIPT = Path(__file__).parent / "cdk" / "flows.py"
 FEES_MATTER = ["htlc", "load", "melt", "mint_send_receive", "p2pk", "restore"]
 WITHOUT_FEES = ["amountless", "melt_failed", "melt_held", "units"]
 """Flows in which the input fee plays no part."""
 
-CASES = [*((flow, fee) for flow in FEES_MATTER for fee in (0, 100)), *((flow, 0) for flow in WITHOUT_FEES)]
 
-
-@pytest.mark.parametrize(("flow", "input_fee_ppk"), CASES, ids=[f"{flow}-{fee}ppk" for flow, fee in CASES])
-def test_flow(flow: str, input_fee_ppk: int, shared_mint: GetMint) -> None:
+@everywhere([*FEES_MATTER, *WITHOUT_FEES], WITHOUT_FEES)
+def test_flow(place: str, flow: str, input_fee_ppk: int, shared_mint: GetMint) -> None:
     program = require(installs.cdk)
-    mint = shared_mint(input_fee_ppk, v1_ids=True)
+    mint = shared_mint(place, input_fee_ppk, v1_ids=True)
     with without_batches(mint.url) as url:
         run_script([program.python, SCRIPT, flow], replace(mint, url=url))

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from contrib.sandbox import Behaviour
 from tests.wallets import installs
 from tests.wallets.conftest import GetMint, require
-from tests.wallets.mints import Mint
+from tests.wallets.mints import PLACES, Mint, run_script
 
 TIME_LIMIT_S = 60
 COMMAND_LINE = "from cashu.wallet.cli.cli import cli; cli()"
-BOTH_FEES = pytest.mark.parametrize("mint", [0, 100], indirect=True, ids=["0ppk", "100ppk"])
+HTLC_SCRIPT = Path(__file__).parent / "nutshell" / "htlc.py"
+WITH_A_FEE = [pytest.param((place, 100), id=f"{place}-100ppk") for place in PLACES]
+BOTH_FEES = [pytest.param(("sandbox", 0), id="sandbox-0ppk"), *WITH_A_FEE]
+
+
+def settings(directory: Path) -> dict[str, str]:
+    """Environment variables for the wallets of a directory."""
+    return {"HOME": str(directory), "CASHU_DIR": str(directory / "cashu"), "TOR": "FALSE", "NO_PROXY": "127.0.0.1"}
 
 
 class Purse:
@@ -32,35 +41,51 @@ class Purse:
 
     def run(self, *arguments: str, fails: bool = False, typed: str = "") -> str:
         """A command; returns what it prints. It must end well, or not (`fails`)."""
-        environment = {
-            **os.environ,
-            "HOME": str(self._directory),
-            "CASHU_DIR": str(self._directory / "cashu"),
-            "MINT_URL": self._mint.url,
-            "TOR": "FALSE",
-            "NO_PROXY": "127.0.0.1",
-        }
-        who = ("--host", self._mint.url, "--wallet", self._name, "--unit", self._unit, "--yes")
-        done = subprocess.run(
-            [str(self._program.python), "-c", COMMAND_LINE, *who, *arguments],
-            cwd=self._directory,
-            env=environment,
-            input=typed,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=TIME_LIMIT_S,
-        )
-        text = done.stdout + done.stderr
-        if (done.returncode != 0) is not fails:
-            pytest.fail(f"cashu {' '.join(arguments)} ended with {done.returncode}\n{text}", pytrace=False)
-        return text
+        with self._start(*arguments) as wallet:
+            text, _ = wallet.communicate(typed)
+        return self._ended(wallet, text, fails=fails)
 
     def fund(self, amount: int) -> None:
-        """Mint ecash into the empty purse: the wallet hears of the payment by the WebSocket."""
-        said = self.run("invoice", str(amount))
+        """Mint ecash into the empty purse: somebody pays, and the wallet hears of it by the WebSocket."""
+        text = ""
+        with self._start("invoice", str(amount)) as wallet:
+            assert wallet.stdout is not None
+            for line in wallet.stdout:
+                text += line
+                if invoice := re.match(r"Invoice: (\S+)", line):
+                    self._mint.node("sandbox-pay", bolt11=invoice[1])
+        said = self._ended(wallet, text)
         assert "Invoice paid." in said
         assert balance(said) == amount
+
+    @contextmanager
+    def _start(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """A command under way, which is killed when it takes too long."""
+        who = ("--host", self._mint.url, "--wallet", self._name, "--unit", self._unit, "--yes")
+        with subprocess.Popen(
+            [str(self._program.python), "-c", COMMAND_LINE, *who, *arguments],
+            cwd=self._directory,
+            env={**os.environ, "MINT_URL": self._mint.url, **settings(self._directory)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as wallet:
+            limit = threading.Timer(TIME_LIMIT_S, wallet.kill)
+            limit.start()
+            try:
+                yield wallet
+            except BaseException:
+                wallet.kill()
+                raise
+            finally:
+                limit.cancel()
+
+    @staticmethod
+    def _ended(wallet: subprocess.Popen[str], text: str, *, fails: bool = False) -> str:
+        if (wallet.returncode != 0) is not fails:
+            pytest.fail(f"{wallet.args!r} ended with {wallet.returncode}\n{text}", pytrace=False)
+        return text
 
     def send(self, amount: int, *options: str) -> str:
         """A token."""
@@ -90,10 +115,10 @@ def program() -> installs.Program:
     return require(installs.nutshell)
 
 
-@pytest.fixture
+@pytest.fixture(params=WITH_A_FEE)
 def mint(program: installs.Program, request: pytest.FixtureRequest, shared_mint: GetMint) -> Mint:
-    """A mint whose invoices are paid by themselves; its input fee is 100 ppk where the test has no parameter for it."""
-    return shared_mint(getattr(request, "param", 100), auto=True)
+    """A mint; place and input fee in ppk are its parameter."""
+    return shared_mint(*request.param)
 
 
 @pytest.fixture
@@ -102,7 +127,7 @@ def purse(program: installs.Program, mint: Mint, tmp_path: Path) -> GetPurse:
     return lambda name="alice", unit="sat": Purse(program, mint, tmp_path, name, unit)
 
 
-@BOTH_FEES
+@pytest.mark.parametrize("mint", BOTH_FEES, indirect=True)
 def test_mint_send_receive(purse: GetPurse) -> None:
     alice, bob = purse("alice"), purse("bob")
     alice.fund(1000)
@@ -131,23 +156,29 @@ def test_p2pk(purse: GetPurse) -> None:
     assert bob.receive(token) == 63  # what was sent, less the fee for spending it
 
 
+def test_htlc(purse: GetPurse, program: installs.Program, mint: Mint, tmp_path: Path) -> None:
+    purse("alice").fund(200)
+    run_script([program.python, HTLC_SCRIPT], mint, **settings(tmp_path))
+
+
 @pytest.mark.parametrize("options", [[], ["--async"]], ids=["sync", "async"])
 def test_pay(options: list[str], purse: GetPurse, mint: Mint) -> None:
     """`--async` changes nothing that can be seen: this wallet waits for the outcome either way."""
     alice = purse()
     alice.fund(1000)
-    invoice = mint.node.outside_invoice(300_000)
-    said = alice.run("pay", *options, invoice.bolt11)
-    assert f"(Preimage: {invoice.preimage})" in said
+    invoice = mint.node("sandbox-invoice", amount_msat=300_000)
+    said = alice.run("pay", *options, invoice["bolt11"])
+    preimage = _last(r"\(Preimage: ([0-9a-f]{64})\)", said)
+    assert hashlib.sha256(bytes.fromhex(preimage)).hexdigest() == invoice["payment_hash"]
     assert 1000 - 300 - 5 <= balance(said) <= 1000 - 300
 
 
 def test_pay_that_fails(purse: GetPurse, mint: Mint) -> None:
     alice = purse()
     alice.fund(1000)
-    refused = mint.node.outside_invoice(300_000, behaviour=Behaviour.failure())
-    assert "(Code: 20004)" in alice.run("pay", refused.bolt11)
-    said = alice.run("pay", mint.node.outside_invoice(900_000).bolt11)
+    refused = mint.node("sandbox-invoice", amount_msat=300_000, behaviour="failure")
+    assert "(Code: 20004)" in alice.run("pay", refused["bolt11"])
+    said = alice.run("pay", mint.node("sandbox-invoice", amount_msat=900_000)["bolt11"])
     assert "Invoice paid." in said
 
 
@@ -164,5 +195,5 @@ def test_restore(purse: GetPurse) -> None:
 def test_a_second_unit(purse: GetPurse, mint: Mint) -> None:
     alice = purse(unit="msat")
     alice.fund(50_000)
-    said = alice.run("pay", mint.node.outside_invoice(10_000).bolt11)
+    said = alice.run("pay", mint.node("sandbox-invoice", amount_msat=10_000)["bolt11"])
     assert 40_000 - 5_000 <= balance(said) <= 40_000

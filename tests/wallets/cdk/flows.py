@@ -223,7 +223,7 @@ async def melt_failed() -> None:
 
 
 async def amountless() -> None:
-    """An invoice that leaves the amount to its payer, and a part of one."""
+    """An invoice that leaves the amount to its payer, and one of which somebody else pays a part."""
     purse = wallet()
     await fund(purse, 500)
     invoice = node("sandbox-invoice", amount_msat="any")
@@ -231,11 +231,12 @@ async def amountless() -> None:
     quote = await purse.melt_quote(invoice["bolt11"], options)
     assert quote.amount.value == 123
     assert (await purse.melt(quote.id)).state == cdk.QuoteState.PAID
-    part = await purse.melt_quote(
-        node("sandbox-invoice", amount_msat=100_000)["bolt11"], cdk.MeltOptions.MPP(cdk.Amount(value=40_000))
-    )
+    shared = node("sandbox-invoice", amount_msat=100_000)["bolt11"]
+    part = await purse.melt_quote(shared, cdk.MeltOptions.MPP(cdk.Amount(value=40_000)))
     assert part.amount.value == 40
+    rest = asyncio.create_task(asyncio.to_thread(node, "sandbox-pay", bolt11=shared, amount_msat=60_000))
     assert (await purse.melt(part.id)).state == cdk.QuoteState.PAID
+    await rest
 
 
 async def restore() -> None:
