@@ -32,6 +32,7 @@ from plugin.methods.verdict import Verdicts
 from plugin.node import process
 from plugin.node.chain import Chain
 from plugin.node.events import EventQueue, EventsLost, InvoicePaid, NodeEvent, PartFailed, PartSucceeded
+from plugin.node.offers import Offers
 from plugin.node.routes import Routes
 from plugin.node.rpc import NodeRpc, NodeUnavailableError, OutcomeUnknownError, RpcError
 from plugin.node.view import Node
@@ -192,7 +193,7 @@ class Mint:
             minimum_msat=settings.fee_reserve_min * 1000,
             maxdelay=settings.maxdelay,
         )
-        lightning = Lightning(self.node, info, pricing, receipts, verdicts)
+        lightning = Lightning(self.node, Offers(self._rpc), info, pricing, receipts, verdicts)
         methods = {method.name: method for method in self._build(parts, lightning)}
         for method in methods.values():
             await self._patiently(method.start)

@@ -12,6 +12,7 @@ if missing := [name for name in ("coincurve", "pyln.proto") if importlib.util.fi
 from contrib.sandbox.bolt11 import Hop
 from contrib.sandbox.errors import RpcError, SandboxError, SandboxTimeout
 from contrib.sandbox.node import Call, LogLine, Notification, Settings
+from contrib.sandbox.offers import FetchBehaviour, OutsideOffer
 from contrib.sandbox.outside import ForeignInvoices, OutsideInvoice
 from contrib.sandbox.routes import Route
 from contrib.sandbox.sandbox_node import Pending, SandboxNode
@@ -34,6 +35,7 @@ __all__ = [
     "Behaviour",
     "Call",
     "DESTINATION_REFUSED",
+    "FetchBehaviour",
     "ForeignInvoices",
     "Hop",
     "LogLine",
@@ -43,6 +45,7 @@ __all__ = [
     "ON_CHAIN_TIMEOUT",
     "Outcome",
     "OutsideInvoice",
+    "OutsideOffer",
     "Part",
     "PartFailure",
     "Pending",

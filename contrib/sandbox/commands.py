@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from contrib.sandbox import bolt11, news, params
+from contrib.sandbox import bolt11, bolt12, news, params
 from contrib.sandbox.channels import (
     CLTV_PER_HOP,
     DUST_LIMIT_MSAT,
@@ -283,6 +283,11 @@ def _hex_or_string(args: Args) -> bytes:
 @command("decode", required("string", params.string))
 async def _decode(node: Node, _request: Request, args: Args) -> Result:
     text = bolt11.canonical(args["string"])
+    if bolt12.is_offer(text) or bolt12.is_invoice(text):
+        try:
+            return (bolt12.read_offer if bolt12.is_offer(text) else bolt12.read_invoice)(text).to_json()
+        except bolt12.Bolt12Error as error:
+            raise invalid_token("string", args["string"], str(error)) from None
     try:
         return node.outside.read(text).to_json()
     except bolt11.Bolt11Error as error:
@@ -341,16 +346,13 @@ async def _listinvoices(node: Node, _request: Request, args: Args) -> Result:
     _check_page(args)
     payment_hash = args["payment_hash"]
     if args["invstring"] is not None:
-        try:
-            payment_hash = bolt11.decode(bolt11.canonical(args["invstring"])).payment_hash
-        except bolt11.Bolt11Error:
-            raise RpcError(INVALID_PARAMS, "Invalid invstring") from None
+        payment_hash = _payment_hash(bolt11.decode, args["invstring"])
     if args["label"] is not None:
         found = [node.invoices.of_label(args["label"])]
     elif payment_hash is not None:
         found = [node.invoices.of_hash(payment_hash)]
     elif args["offer_id"] is not None:
-        found = []
+        found = list(node.invoices.of_offer(args["offer_id"]))
     else:
         found = list(node.invoices.select(index=args["index"], start=args["start"], limit=args["limit"]))
     return {"invoices": [record.to_json() for record in found if record is not None]}
@@ -429,16 +431,21 @@ async def _listpays(node: Node, _request: Request, args: Args) -> Result:
     return {"pays": list_pays(_select_rows(node, args), node.xpay.is_running)}
 
 
+def _payment_hash(read: Callable[[str], bolt11.Invoice], invstring: str) -> str:
+    text = bolt11.canonical(invstring)
+    try:
+        return bolt12.read_invoice(text).payment_hash if bolt12.is_invoice(text) else read(text).payment_hash
+    except (bolt11.Bolt11Error, bolt12.Bolt12Error):
+        raise RpcError(INVALID_PARAMS, "Invalid invstring: invalid bech32 string") from None
+
+
 def _select_rows(node: Node, args: Args) -> list[Any]:
     payment_hash = args["payment_hash"]
     if payment_hash is not None and args["bolt11"] is not None:
         raise RpcError(INVALID_PARAMS, "Can only specify one of {bolt11} or {payment_hash}")
     _check_page(args)
     if args["bolt11"] is not None:
-        try:
-            payment_hash = node.outside.read(bolt11.canonical(args["bolt11"])).payment_hash
-        except bolt11.Bolt11Error:
-            raise RpcError(INVALID_PARAMS, "Invalid invstring: invalid bech32 string") from None
+        payment_hash = _payment_hash(node.outside.read, args["bolt11"])
     if payment_hash is not None and args["start"]:
         raise RpcError(INVALID_PARAMS, "Cannot use start with bolt11 or payment_hash")
     return list(
@@ -506,6 +513,12 @@ async def _listpeers(node: Node, _request: Request, args: Args) -> Result:
             }
         ]
     }
+
+
+@command("listnodes", optional("id", params.node_id))
+async def _listnodes(node: Node, _request: Request, args: Args) -> Result:
+    known = [node.outside.peer_id, node.outside.node_id, *([node.id] if node.settings.announced else [])]
+    return {"nodes": [{"nodeid": node_id} for node_id in known if args["id"] in (None, node_id)]}
 
 
 @command("listfunds", optional("spent", params.boolean))
@@ -693,11 +706,15 @@ async def _sandbox_restart(node: Node, request: Request, args: Args) -> Result:
 
 
 def pay_from_outside(node: Node, text: str, amount_msat: int | None, spec: Notifications) -> Result:
-    """Somebody outside pays an invoice of this node, or is refused; or one of the outside node."""
+    """Somebody outside pays an invoice of this node, or is refused; or one for an offer of this node; or one of the
+    outside node."""
+    if bolt12.is_offer(text):
+        text = node.offers.invoice_of_own(node.offers.ask(text, amount_msat, None, None)).bolt11
+    invoice: bolt11.Invoice | bolt12.Invoice
     try:
-        invoice = bolt11.decode(bolt11.canonical(text))
-    except bolt11.Bolt11Error as error:
-        raise RpcError(INVALID_PARAMS, f"Invalid bolt11 invoice: {error}") from None
+        invoice = bolt12.read_invoice(text) if bolt12.is_invoice(text) else bolt11.decode(bolt11.canonical(text))
+    except (bolt11.Bolt11Error, bolt12.Bolt12Error) as error:
+        raise RpcError(INVALID_PARAMS, f"Invalid invoice: {error}") from None
     amount_msat = invoice.amount_msat if amount_msat is None else amount_msat
     if amount_msat is None:
         raise RpcError(INVALID_PARAMS, "amount_msat required")
@@ -714,7 +731,7 @@ def pay_from_outside(node: Node, text: str, amount_msat: int | None, spec: Notif
     return {"payment_preimage": record.preimage, "amount_msat": amount_msat, "pay_index": record.pay_index}
 
 
-def _pay_outside(node: Node, invoice: bolt11.Invoice, preimage: str, amount_msat: int) -> Result:
+def _pay_outside(node: Node, invoice: bolt11.Invoice | bolt12.Invoice, preimage: str, amount_msat: int) -> Result:
     if not node.outside.accepts(invoice.payment_hash):
         raise RpcError(PAY_DESTINATION_PERM_FAIL, f"Already paid invoice {invoice.payment_hash}")
     if amount_msat >= (invoice.amount_msat or 0):  # else the rest is still to come

@@ -13,7 +13,7 @@ from typing import Any
 
 import coincurve
 
-from contrib.sandbox import bolt11
+from contrib.sandbox import bolt11, bolt12
 from contrib.sandbox.errors import (
     INVALID_PARAMS,
     INVOICE_EXPIRED_DURING_WAIT,
@@ -44,7 +44,7 @@ _KIND = "invoice"
 
 @dataclass
 class Record:
-    """One invoice."""
+    """One invoice. `bolt11` is its text, also if that is one of BOLT 12."""
 
     created_index: int
     label: str
@@ -59,10 +59,13 @@ class Record:
     pay_index: int | None = None
     amount_received_msat: int | None = None
     paid_at: int | None = None
+    offer_id: str | None = None
+    payer_note: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As `listinvoices` shows it, in the same order of fields."""
-        shown: dict[str, Any] = {"label": self.label, "bolt11": self.bolt11, "payment_hash": self.payment_hash}
+        shown: dict[str, Any] = {"label": self.label, bolt12.field_of(self.bolt11): self.bolt11}
+        shown["payment_hash"] = self.payment_hash
         if self.amount_msat is not None:
             shown["amount_msat"] = self.amount_msat
         shown["status"] = self.status
@@ -76,6 +79,9 @@ class Record:
         if self.description is not None:
             shown["description"] = self.description
         shown["expires_at"] = self.expires_at
+        for name, value in (("local_offer_id", self.offer_id), ("invreq_payer_note", self.payer_note)):
+            if value is not None:
+                shown[name] = value
         shown["created_index"] = self.created_index
         if self.updated_index:
             shown["updated_index"] = self.updated_index
@@ -153,9 +159,8 @@ class Invoices:
             min_final_cltv=cltv,
         )
         text = bolt11.encode(content, self._key)
-        details = {"status": UNPAID, "label": label, "bolt11": text}
         record = Record(
-            created_index=self._waits.bump("invoices", "created", details),
+            created_index=0,
             label=label,
             bolt11=text,
             payment_hash=payment_hash,
@@ -164,12 +169,27 @@ class Invoices:
             expires_at=now + expiry_s,
             amount_msat=amount_msat,
         )
-        self._by_label[label] = record
-        self._by_hash[payment_hash] = record
-        self._by_created[record.created_index] = record
-        heapq.heappush(self._expiring, (record.expires_at, label))
-        self._save(record)
+        self.add(record)
         return record
+
+    def add(self, record: Record) -> None:
+        """Keep a new invoice, and give it its index."""
+        details = {"status": UNPAID, "label": record.label, bolt12.field_of(record.bolt11): record.bolt11}
+        record.created_index = self._waits.bump("invoices", "created", details)
+        self._by_label[record.label] = record
+        self._by_hash[record.payment_hash] = record
+        self._by_created[record.created_index] = record
+        heapq.heappush(self._expiring, (record.expires_at, record.label))
+        self._save(record)
+
+    def of_offer(self, offer_id: str) -> list[Record]:
+        """The invoices that were fetched for an offer, oldest first."""
+        self.expire()
+        return [record for record in self._by_created.values() if record.offer_id == offer_id]
+
+    def cancel(self, record: Record) -> None:
+        """Its offer was disabled: it can't be paid any more, whatever it says of its end."""
+        self._set_status(record, EXPIRED)
 
     def of_label(self, label: str) -> Record | None:
         """One invoice by its label."""
@@ -244,7 +264,8 @@ class Invoices:
         if record.pay_index is not None:
             del self._by_pay_index[record.pay_index]
         self._store.delete(_KIND, str(record.created_index))
-        self._waits.bump("invoices", "deleted", {"status": status, "label": label, "bolt11": record.bolt11})
+        details = {"status": status, "label": label, bolt12.field_of(record.bolt11): record.bolt11}
+        self._waits.bump("invoices", "deleted", details)
         for future in self._label_waiters.pop(label, []):
             if not future.done():
                 future.set_exception(RpcError(LIGHTNINGD, "Invoice deleted during wait"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import codecs
 import json
+from json.decoder import scanstring  # type: ignore[attr-defined]
+from json.scanner import py_make_scanner  # type: ignore[attr-defined]
 from typing import Any
 
 _EXCERPT = 200
@@ -15,6 +17,28 @@ class GarbageError(ValueError):
     """Something that is not, and can't become, a JSON object."""
 
 
+class EscapedText(str):
+    """A string that came with an escape of the form \\uXXXX, which lightningd takes in some places only."""
+
+    __slots__ = ()
+
+
+def _read_string(text: str, start: int, strict: bool = True) -> tuple[str, int]:
+    value, end = scanstring(text, start, strict)
+    raw = text[start:end].replace("\\\\", "")
+    return (EscapedText(value) if "\\u" in raw else value), end
+
+
+class _MarkingDecoder(json.JSONDecoder):
+    parse_string: Any
+    scan_once: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parse_string = _read_string
+        self.scan_once = py_make_scanner(self)
+
+
 class JsonStream:
     """Feed it bytes, get objects; an unfinished one waits for its rest.
 
@@ -22,10 +46,11 @@ class JsonStream:
     unnoticed until the plugin says something proper, and then both together are garbage.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, marks_escapes: bool = False) -> None:
+        """With `marks_escapes`, strings with an escape are `EscapedText`."""
         self._text = codecs.getincrementaldecoder("utf-8")(errors="surrogateescape")
         self._buffer = ""
-        self._decoder = json.JSONDecoder()
+        self._decoder = _MarkingDecoder() if marks_escapes else json.JSONDecoder()
 
     def feed(self, data: bytes) -> list[dict[str, Any]]:
         """The objects that are complete now."""

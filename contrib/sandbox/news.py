@@ -66,7 +66,10 @@ def pay_part_end(row: Row, duration_s: float, cause: PartFailure | None, failed_
 def invoice_creation(record: Record) -> News:
     """An invoice was made; the preimage is told to everybody."""
     payload: dict[str, Any] = {} if record.amount_msat is None else {"msat": record.amount_msat}
-    return "invoice_creation", {**payload, "preimage": record.preimage, "label": record.label}, None
+    payload |= {"preimage": record.preimage, "label": record.label}
+    if record.offer_id is not None:
+        payload["offer_id"] = record.offer_id
+    return "invoice_creation", payload, None
 
 
 def invoice_payment(record: Record) -> News:

@@ -16,12 +16,14 @@ from typing import Any
 import coincurve
 
 from contrib.sandbox import commands, news
+from contrib.sandbox import offer_commands as _offer_commands  # noqa: F401 - registers them
 from contrib.sandbox.bolt11 import FEATURES, PREFIXES
 from contrib.sandbox.channels import Channel
 from contrib.sandbox.datastore import Datastore
 from contrib.sandbox.errors import METHOD_NOT_FOUND, RpcError, SandboxError
 from contrib.sandbox.invoices import Invoices, Record
 from contrib.sandbox.journal import Journal
+from contrib.sandbox.offers import Offers
 from contrib.sandbox.outside import ForeignInvoices, Outside, derive
 from contrib.sandbox.parts import Parts
 from contrib.sandbox.payments import Payments
@@ -82,6 +84,10 @@ class Settings:
     """A kill -9 this soon after a part was sent leaves its row, but not its HTLC (some 15 ms on a real node)."""
     plugin_exit_timeout_s: float = PLUGIN_EXIT_TIMEOUT_S
     """How long a plugin may take to leave when it has been told to; then it is killed."""
+    announced: bool = True
+    """Whether the network knows this node, so that its offers can be paid."""
+    bip353: dict[str, str] | None = None
+    """Offers by the names that `fetchbip353` resolves; None: the node has no such command."""
     secret: bytes | None = None
     """32 bytes instead of the random secret a new node makes for itself."""
 
@@ -162,6 +168,7 @@ class Node:
         self.datastore = Datastore(self.store)
         self.outside = Outside(self.store, self.secret, self.currency, settings.foreign, self.id)
         self.invoices = Invoices(self.store, self.waits, key, self.currency)
+        self.offers = Offers(self, key)
         self.payments = Payments(self.store, self.waits)
         capacity_msat = settings.capacity_msat
         to_us_msat = capacity_msat // 2 if settings.to_us_msat is None else settings.to_us_msat
@@ -175,6 +182,7 @@ class Node:
             self.datastore,
             self.outside,
             self.invoices,
+            self.offers,
             self.payments,
             self.channel,
             self.parts,
@@ -387,6 +395,7 @@ class Node:
         """The outside node pays an invoice of this node."""
         self.channel.receive(record.payment_hash, amount_msat, self.blockheight)
         self.invoices.pay(record, amount_msat)
+        self.offers.note_paid(record)
         self.notify_all([news.invoice_payment(record)], spec)
         fields = {
             "timestamp": int(time.time()),

@@ -22,7 +22,7 @@ EXTENDED_EXPIRY_S = 24 * 3600
 
 @dataclass(frozen=True)
 class OutsideInvoice:
-    """An invoice of the outside node. Behaves as its BOLT 11 string."""
+    """An invoice of the outside node. Behaves as its string; `bolt11` is that also if it is one of BOLT 12."""
 
     bolt11: str
     payment_hash: str
@@ -68,8 +68,8 @@ class Outside:
         self._currency = currency
         self._foreign = foreign
         self._own_id = own_id
-        self._key = coincurve.PrivateKey(derive(secret, "outside node"))
-        self.node_id = self._key.public_key.format().hex()
+        self.key = coincurve.PrivateKey(derive(secret, "outside node"))
+        self.node_id = self.key.public_key.format().hex()
         self.peer_id = coincurve.PrivateKey(derive(secret, "peer")).public_key.format().hex()
         self._issued: dict[str, dict[str, Any]] = {}
 
@@ -86,8 +86,7 @@ class Outside:
         hints: tuple[tuple[bolt11.Hop, ...], ...] = (),
     ) -> OutsideInvoice:
         """A new invoice of the outside node."""
-        preimage = derive(self._secret, f"outside invoice {len(self._issued)} {time.time_ns()}").hex()
-        payment_hash = sha256_hex(preimage)
+        preimage, payment_hash = self.new_preimage()
         text = bolt11.encode(
             bolt11.Invoice(
                 currency=self._currency,
@@ -100,10 +99,16 @@ class Outside:
                 min_final_cltv=MIN_FINAL_CLTV,
                 routes=hints,
             ),
-            self._key,
+            self.key,
         )
-        self._put(payment_hash, {"preimage": preimage, "paid": False})
         return OutsideInvoice(text, payment_hash, preimage, amount_msat)
+
+    def new_preimage(self) -> tuple[str, str]:
+        """A new preimage with its hash, for which the outside node now waits."""
+        preimage = derive(self._secret, f"outside invoice {len(self._issued)} {time.time_ns()}").hex()
+        payment_hash = sha256_hex(preimage)
+        self._put(payment_hash, {"preimage": preimage, "paid": False})
+        return preimage, payment_hash
 
     def preimage(self, payment_hash: str) -> str | None:
         """The preimage of an invoice which the outside node has issued or a stranger's which is treated so."""

@@ -10,6 +10,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from contrib.sandbox.errors import INVALID_PARAMS, RpcError, invalid_token
+from contrib.sandbox.jsonstream import EscapedText
 
 U64_MAX = 2**64 - 1
 U32_MAX = 2**32 - 1
@@ -88,8 +89,12 @@ def string(name: str, value: Any) -> str:
 
 
 def plain_string(name: str, value: Any) -> str:
-    """Only a JSON string, without control characters."""
-    if not isinstance(value, str) or any(ord(char) < 0x20 and char not in "\n\t\r\b\f" for char in value):
+    """Only a JSON string, without control characters, and without escapes of the form \\uXXXX."""
+    if (
+        not isinstance(value, str)
+        or isinstance(value, EscapedText)
+        or any(ord(char) < 0x20 and char not in "\n\t\r\b\f" for char in value)
+    ):
         raise invalid_token(name, value, "should be a string (without \\u)")
     return value
 

@@ -129,6 +129,7 @@ class Parts:
             self._announce(live, [news.sendpay_failure(row, live.cause)], ok=False)
             return live
         node.invoices.pay(record, amount_msat)
+        node.offers.note_paid(record)
         node.payments.complete(row, record.preimage)
         live.outcome.set_result(True)
         self._announce(live, [news.sendpay_success(row), news.invoice_payment(record)], ok=True)

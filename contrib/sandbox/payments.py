@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from contrib.sandbox.bolt12 import field_of
 from contrib.sandbox.errors import INVALID_PARAMS, PAY_NO_SUCH_PAYMENT, RpcError
 from contrib.sandbox.store import Store
 from contrib.sandbox.waits import Waits
@@ -63,7 +64,7 @@ class Row:
         for name in ("payment_preimage", "label", "bolt11", "erroronion"):
             value = getattr(self, name)
             if value is not None:
-                shown[name] = value
+                shown[field_of(value) if name == "bolt11" else name] = value
         return shown
 
 
@@ -231,7 +232,7 @@ def _show_group(group: list[Row], running: Callable[[str], bool]) -> dict[str, A
     else:
         status = FAILED
     shown: dict[str, Any] = {
-        "bolt11": first.bolt11,
+        field_of(first.bolt11 or ""): first.bolt11,
         "destination": first.destination,
         "payment_hash": first.payment_hash,
         "status": status,

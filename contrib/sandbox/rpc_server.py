@@ -42,7 +42,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, server: RpcServer) -> None:
         self._server = server
-        self._stream = JsonStream()
+        self._stream = JsonStream(marks_escapes=True)
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import secrets
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -11,10 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from contrib.sandbox import bolt12
 from contrib.sandbox.bolt11 import Hop
 from contrib.sandbox.commands import pay_from_outside
 from contrib.sandbox.errors import RpcError, SandboxError, SandboxTimeout
 from contrib.sandbox.node import Call, LogLine, Node, Notification, Settings
+from contrib.sandbox.offers import FetchBehaviour, OutsideOffer
 from contrib.sandbox.outside import DEFAULT_EXPIRY_S, OutsideInvoice
 from contrib.sandbox.routes import Route
 from contrib.sandbox.rpc_server import Request
@@ -250,9 +253,32 @@ class SandboxNode:
     def pay_invoice(
         self, bolt11: str, amount_msat: int | None = None, *, notifications: Notifications | None = None
     ) -> dict[str, Any]:
-        """Somebody outside pays an invoice of this node or of the outside node, with another amount if one is given."""
+        """Somebody outside pays an invoice of this node or of the outside node, with another amount if one is given; or
+        fetches an invoice for an offer of this node, and pays that."""
         spec = notifications or Notifications()
         return self.do(lambda node: pay_from_outside(node, bolt11, amount_msat, spec))
+
+    def outside_offer(
+        self, amount_msat: int | None, *, behaviour: Behaviour | None = None, network: str | None = None, **content: Any
+    ) -> OutsideOffer:
+        """An offer of the outside node (None: the payer chooses the amount), with what is to happen whenever an invoice
+        for it is paid (default: success). `content`: more of :func:`~contrib.sandbox.bolt12.make_offer`."""
+
+        def make(node: Node) -> OutsideOffer:
+            content.setdefault("description", "sandbox")
+            content.setdefault("issuer", secrets.token_hex(8))  # no two offers are the same
+            offer = bolt12.make_offer(node.outside.node_id, network or node.network, amount=amount_msat, **content)
+            return node.offers.add_outside(offer, behaviour)
+
+        return self.do(make)
+
+    def outside_invoices(self, offer: OutsideOffer) -> list[OutsideInvoice]:
+        """The invoices that this node has fetched for an offer of the outside node, oldest first."""
+        return self.do(lambda node: node.offers.invoices_of_outside(offer.id))
+
+    def script_fetch(self, behaviour: FetchBehaviour, offer: OutsideOffer | None = None, *, times: int = 1) -> None:
+        """What is to happen at the next `fetchinvoice` for an offer, or at the next of any."""
+        self.do(lambda node: node.offers.script(behaviour, None if offer is None else offer.id, times))
 
     def script(self, behaviour: Behaviour, payment: OutsideInvoice | str | None = None, *, times: int = 1) -> None:
         """What is to happen at the next xpay of a payment (an invoice or payment hash), or at the next of any.
@@ -343,6 +369,8 @@ class SandboxNode:
 
         if isinstance(payment, OutsideInvoice):
             return payment.payment_hash
+        if bolt12.is_invoice(payment):
+            return bolt12.read_invoice(payment).payment_hash
         return payment if re.fullmatch(r"[0-9a-f]{64}", payment) else bolt11.decode(payment).payment_hash
 
     # -- interference --------------------------------------------------------------------------------------------

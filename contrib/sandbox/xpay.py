@@ -9,7 +9,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from contrib.sandbox import bolt11
+from contrib.sandbox import bolt11, bolt12
 from contrib.sandbox.channels import REMOTE_SHORT_CHANNEL_ID, SHORT_CHANNEL_ID
 from contrib.sandbox.errors import (
     INVALID_PARAMS,
@@ -112,8 +112,10 @@ class Xpay:
         task.add_done_callback(self._tasks.discard)
         return await run.reply
 
-    def _read(self, args: Args) -> tuple[bolt11.Invoice, int]:
+    def _read(self, args: Args) -> tuple[bolt11.Invoice | bolt12.Invoice, int]:
         """The invoice, and how much of it is to be paid."""
+        if bolt12.is_invoice(args["invstring"]):
+            return self._read_bolt12(args)
         try:
             invoice = self._node.outside.read(bolt11.canonical(args["invstring"]))
             if invoice.currency != self._node.currency:
@@ -130,9 +132,22 @@ class Xpay:
             raise RpcError(INVALID_PARAMS, "partial_msat must be less or equal to total amount")
         if amount_msat == 0:
             raise RpcError(INVALID_PARAMS, "Cannot pay bolt11 invoice with zero amount")
-        late_s = int(time.time()) - invoice.expires_at
-        if late_s > 0:
-            raise RpcError(PAY_INVOICE_EXPIRED, f"Invoice expired {late_s} seconds ago")
+        _require_time_left(invoice.expires_at)
+        return invoice, amount_msat
+
+    def _read_bolt12(self, args: Args) -> tuple[bolt12.Invoice, int]:
+        try:
+            invoice = bolt12.read_invoice(args["invstring"])
+            if invoice.chain != bolt12.CHAINS[self._node.network]:
+                raise bolt12.Bolt12Error("wrong chain")
+        except bolt12.Bolt12Error as error:
+            raise RpcError(INVALID_PARAMS, f"Invalid bolt12 invoice: {error}") from None
+        if args["amount_msat"] is not None:
+            raise RpcError(INVALID_PARAMS, "Cannot override amount for bolt12 invoices")
+        amount_msat: int = invoice.amount_msat if args["partial_msat"] is None else args["partial_msat"]
+        if amount_msat == 0:
+            raise RpcError(INVALID_PARAMS, "Invalid bolt12 invoice with zero amount")
+        _require_time_left(invoice.expires_at)
         return invoice, amount_msat
 
     def _take_script(self, payment_hash: str) -> Behaviour | None:
@@ -305,6 +320,12 @@ class Xpay:
             if row.partid == 1:
                 return PAY_ALREADY_PAID, "Already paid this invoice successfully"
         return (PAY_RHASH_ALREADY_USED, "Already succeeded other parts") if complete else None
+
+
+def _require_time_left(expires_at: int) -> None:
+    late_s = int(time.time()) - expires_at
+    if late_s > 0:
+        raise RpcError(PAY_INVOICE_EXPIRED, f"Invoice expired {late_s} seconds ago")
 
 
 def _receipt(run: Run) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The mint's HTTP API, one method per endpoint (NUT-01 … 09, 23). Keeps no state and decides nothing.
+"""The mint's HTTP API, one method per endpoint (NUT-01 … 09, 23, 25). Keeps no state and decides nothing.
 
 Answers are objects of `ledger.models`. Fields that older mints leave out are filled in from what they do send.
 `call` and `request` send anything at all, for those who want to see how a mint takes it.
@@ -168,6 +168,27 @@ class MintClient:
         """`GET /v1/mint/quote/{method}/{quote_id}`."""
         path = f"/v1/mint/quote/{method}/{quote_id}"
         return self._parse(models.MintQuoteBolt11, _filled_mint_quote(self.request("GET", path), method), path)
+
+    def request_mint_offer(
+        self,
+        amount: int | None,
+        unit: str = "sat",
+        *,
+        description: str | None = None,
+        pubkey: str | None = None,
+    ) -> models.MintQuoteBolt12:
+        """`POST /v1/mint/quote/bolt12` (NUT-25): its `request` is an offer, over any amount if that is None."""
+        path = "/v1/mint/quote/bolt12"
+        body = models.MintQuoteBolt12Request.model_construct(
+            amount=amount, unit=unit, description=description, pubkey=pubkey
+        )
+        answer = self.request("POST", path, _json(body))
+        return self._parse(models.MintQuoteBolt12, _filled_mint_quote(answer, "bolt12"), path)
+
+    def mint_offer(self, quote_id: str) -> models.MintQuoteBolt12:
+        """`GET /v1/mint/quote/bolt12/{quote_id}`."""
+        path = f"/v1/mint/quote/bolt12/{quote_id}"
+        return self._parse(models.MintQuoteBolt12, _filled_mint_quote(self.request("GET", path), "bolt12"), path)
 
     def mint(
         self,

@@ -14,6 +14,7 @@ from plugin.methods.method import Method, Mint
 from plugin.methods.pricing import Pricing
 from plugin.methods.receipts import Receipts
 from plugin.methods.verdict import Verdicts
+from plugin.node.offers import Offers
 from plugin.node.view import Node, NodeInfo, PathHead
 
 MELT_QUOTE_EXPIRY_S = 3600
@@ -25,6 +26,7 @@ class Lightning:
     """The node, and those who price its payments and follow them in and out."""
 
     node: Node
+    offers: Offers
     info: NodeInfo
     pricing: Pricing
     receipts: Receipts
@@ -78,7 +80,7 @@ class LightningMethod(Method):
             raise LedgerError(Code.QUOTE_PENDING, "this node has a payment of the invoice in flight")
         if payable.payee == self._info.id and await self._node.has_paid_invoice(payable.payment_hash):
             raise LedgerError(Code.INVOICE_PAID, "this invoice of the mint's own node is paid already")
-        await self._pricing.check_sendable(payable.payee, payable.amount_msat)
+        await self._pricing.check_sendable(payable.payee, payable.amount_msat, payable.paths)
         reserve_msat = await self._pricing.reserve_msat(payable.payee, payable.amount_msat, payable.paths)
         quote = NewPayment(
             id=new_quote_id(),

@@ -85,20 +85,25 @@ class Pricing:
         if amount_msat > (await self._routes.liquidity()).receivable_msat:
             raise LedgerError(Code.QUOTE_REJECTED, "the mint's node can't receive that much at the moment")
 
-    async def check_sendable(self, payee: str, amount_msat: int) -> None:
-        """Raises 20000 if the channels together can't send so much now. The node pays itself without a channel."""
-        if payee != self._own_id and amount_msat > (await self._routes.liquidity()).sendable_msat:
+    async def check_sendable(self, payee: str, amount_msat: int, paths: Sequence[PathHead]) -> None:
+        """Raises 20000 if the channels together can't send so much now."""
+        if not self._pays_itself(payee, paths) and amount_msat > (await self._routes.liquidity()).sendable_msat:
             raise LedgerError(Code.QUOTE_REJECTED, "the mint's node can't send that much at the moment")
 
     # --- price ----------------------------------------------------------------------------------------------------
 
     async def reserve_msat(self, payee: str, amount_msat: int, paths: Sequence[PathHead]) -> int:
         """The fee reserve for a payment to `payee` by one of `paths`. Raises nothing: without a price, the fallback."""
-        if payee == self._own_id:
-            return 0  # the node pays its own invoices by itself, without a route
+        if self._pays_itself(payee, paths):
+            return 0
         fallback_msat = fee_reserve_msat(amount_msat, self._percent, self._minimum_msat)
         route = await self._cheapest(amount_msat, paths[:MAX_PATHS], fallback_msat)
         return fallback_msat if route is None else reserve_for(route, fallback_msat)
+
+    def _pays_itself(self, payee: str, paths: Sequence[PathHead]) -> bool:
+        """The node pays its own invoices by itself, without a channel, unless all paths that they name are through
+        peers (BOLT12)."""
+        return payee == self._own_id and any(path.node_id == self._own_id for path in paths)
 
     async def _cheapest(self, amount_msat: int, paths: Sequence[PathHead], fallback_msat: int) -> Route | None:
         """The cheapest of the paths that cost no more than the fallback; if there are only dearer ones, of those."""

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 from ledger.errors import StorageError
 from ledger.ledger import Ledger
+from ledger.methods import BOLT12
 from ledger.models import MintQuote
 from ledger.operations import mint
 from ledger.store.transaction import Transaction
@@ -38,7 +39,9 @@ class Receipts:
 
     @contextmanager
     def making(self, label: str) -> Iterator[None]:
-        """While a quote is being made: its invoice exists already, but the quote can't be credited yet."""
+        """While a quote is being made: its invoice or offer exists already, but the quote can't be credited yet.
+
+        `label` is the invoice's label, or the offer's id: the node labels the invoices of an offer by itself."""
         made = self._making[label] = asyncio.Event()
         try:
             yield
@@ -74,11 +77,12 @@ class Receipts:
             await asyncio.wrap_future(self._ledger.submit(lambda tx: mint.advance_pay_index(tx, index)))
 
     async def _credit(self, paid: PaidInvoice) -> MintQuote | None:
-        if (made := self._making.get(paid.label)) is not None:
+        label = paid.label if paid.offer_id is None else paid.offer_id
+        if (made := self._making.get(label)) is not None:
             await made.wait()
         with self._ledger.read() as db:
-            found = mint.find(db, paid.label) or mint.find(db, _offer_id(paid.label))
-        if found is None:
+            found = mint.find(db, label)
+        if found is None or (found[0] == BOLT12) != (paid.offer_id is not None):
             return None
         method, quote_id = found
 
@@ -90,8 +94,3 @@ class Receipts:
         quote = await asyncio.wrap_future(self._ledger.submit(credit))
         log.info("mint quote paid: %d msat, hash %s", paid.received_msat, paid.payment_hash.hex())
         return quote
-
-
-def _offer_id(label: str) -> str:
-    """The node labels the invoices of an offer itself: with the offer's id, then what tells them apart."""
-    return label.partition("-")[0]

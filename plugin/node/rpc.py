@@ -65,7 +65,8 @@ class Connection:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[call_id] = future
         try:
-            writer.write(json.dumps(request).encode())
+            # lightningd takes text with \u escapes for no description, issuer or string
+            writer.write(json.dumps(request, ensure_ascii=False).encode())
             await writer.drain()
             reply = await future
         except OSError as error:

@@ -82,9 +82,11 @@ class OwnInvoice:
 
 @dataclass(frozen=True, slots=True)
 class PaidInvoice:
-    """An invoice of this node that was paid; `pay_index` counts them over all of the node's invoices."""
+    """An invoice of this node that was paid; `pay_index` counts them over all of the node's invoices. `offer_id` is
+    None if it was made for no offer."""
 
     label: str
+    offer_id: str | None
     payment_hash: bytes
     received_msat: int
     pay_index: int
@@ -162,7 +164,11 @@ class Node:
                 return None
             raise
         return PaidInvoice(
-            str(paid["label"]), bytes.fromhex(paid["payment_hash"]), paid["amount_received_msat"], paid["pay_index"]
+            str(paid["label"]),
+            paid.get("local_offer_id"),
+            bytes.fromhex(paid["payment_hash"]),
+            paid["amount_received_msat"],
+            paid["pay_index"],
         )
 
     # --- sending --------------------------------------------------------------------------------------------------

@@ -145,6 +145,23 @@ class Node:
         lines = [line for line in self.log_lines() if "**BROKEN**" in line or "That's weird" in line]
         return [f"{self.log_path}: {line}" for line in lines]
 
+    def offer(self, amount_msat: int | None, **options: Any) -> dict[str, Any]:
+        """Make an offer, one of its kind, without an amount for None."""
+        amount = "any" if amount_msat is None else amount_msat
+        issuer = secrets.token_hex(8)
+        return dict(self.call("offer", amount=amount, **{"description": "test", "issuer": issuer, **options}))
+
+    def invoices_of(self, offer: dict[str, Any]) -> list[dict[str, Any]]:
+        """The invoices that this node has given out for an offer of its own, oldest first."""
+        return list(self.call("listinvoices", offer_id=offer["offer_id"])["invoices"])
+
+    def pay_offer(self, offer: str, amount_msat: int | None = None) -> str:
+        """Fetch an invoice for an offer, pay it, and wait until it is paid; returns its payment hash."""
+        options = {} if amount_msat is None else {"amount_msat": amount_msat}
+        invoice = self.call("fetchinvoice", offer=offer, timeout=10, **options)["invoice"]
+        self.call("xpay", invstring=invoice)
+        return str(self.call("decode", string=invoice)["invoice_payment_hash"])
+
     def stop(self) -> None:
         """`lightning-cli stop`, and wait for the end."""
         self.raw.stop(timeout=PATIENCE_S)
@@ -416,6 +433,18 @@ class Network:
                 problems += self.discard(node)
         assert not problems, "\n".join(problems)
 
+    @contextmanager
+    def peer_of(self, mint: Mint, plugin: Path) -> Iterator[Node]:
+        """A new node with a plugin, connected to a mint, without channels; afterwards it is stopped."""
+        node = Node(self._raw_node({"plugin": str(plugin)}))
+        self._run(node)
+        try:
+            mint.call("connect", id=node.id, host="127.0.0.1", port=node.raw.port)
+            yield node
+        finally:
+            problems = self.discard(node)
+        assert not problems, "\n".join(problems)
+
     def plain_mint(
         self, *, start_with_node: bool = True, node_options: dict[str, Any] | None = None, **options: Any
     ) -> Mint:
@@ -505,7 +534,11 @@ class Network:
         """Wait until the mint knows the way to the receiver, and if its channels are public, the reverse."""
 
         def known() -> bool:
-            return self._announced(mint, self.receiver) and (not announced or self._announced(self.receiver, mint))
+            if announced:
+                return self._announced(mint, self.receiver) and self._announced(self.receiver, mint)
+            # An offer of a node without public channels begins at a peer of which it must know what it can do.
+            incoming = mint.call("listincoming")["incoming"]
+            return self._announced(mint, self.receiver) and any("peer_features" in channel for channel in incoming)
 
         wait_for(known, "the channels to be announced")
 

@@ -40,6 +40,9 @@ class Attempt:
 class Purse:
     """Ecash of one mint, in sat."""
 
+    method = "bolt11"
+    """Of its melts."""
+
     def __init__(self, mint: Mint) -> None:
         self.client = MintClient(mint.url, melt_timeout_s=PATIENCE_S)
         self.proofs: list[WalletProof] = []
@@ -106,7 +109,9 @@ class Purse:
         self, bolt11: str, *, amount_msat: int | None = None, options: MeltQuoteOptions | None = None
     ) -> Attempt:
         """A melt quote, and proofs and blank outputs for it, taken out of the purse."""
-        return self.prepare_again(self.client.request_melt_quote(bolt11, amount_msat=amount_msat, options=options))
+        return self.prepare_again(
+            self.client.request_melt_quote(bolt11, amount_msat=amount_msat, options=options, method=self.method)
+        )
 
     def prepare_again(self, quote: MeltQuoteLightning) -> Attempt:
         """Proofs and blank outputs for a quote that there is already."""
@@ -120,13 +125,14 @@ class Purse:
     def post(
         self, attempt: Attempt, *, prefer_async: bool | None = None, timeout_s: float | None = None
     ) -> MeltQuoteLightning:
-        """`POST /v1/melt/bolt11`. Raises as the client does."""
+        """`POST /v1/melt/{method}`. Raises as the client does."""
         attempt.answer = self.client.melt(
             attempt.quote.quote,
             attempt.inputs,
             messages(attempt.blanks),
             prefer_async=prefer_async,
             timeout_s=timeout_s,
+            method=self.method,
         )
         return attempt.answer
 
@@ -167,7 +173,7 @@ class Purse:
 
     def look(self, attempt: Attempt) -> MeltQuoteLightning:
         """`GET` the melt quote."""
-        return self.client.melt_quote(attempt.quote.quote)
+        return self.client.melt_quote(attempt.quote.quote, method=self.method)
 
     def wait_final(self, attempt: Attempt, timeout_s: float = PATIENCE_S) -> MeltQuoteLightning:
         """Wait until the melt is PAID or failed, and put change or proofs back into the purse."""

@@ -359,6 +359,9 @@ class Melt:
 class Purse:
     """Ecash of one mint and unit. It is given ecash as it needs it, and spends exactly what it is told to."""
 
+    method = "bolt11"
+    """Of its melts."""
+
     def __init__(self, mint: Mint, unit: str = "sat") -> None:
         self.mint = mint
         self.unit = unit
@@ -430,7 +433,7 @@ class Purse:
 
     def quote(self, invoice: OutsideInvoice | str, **options: Any) -> MeltQuoteLightning:
         """A new melt quote."""
-        quote = self.client.request_melt_quote(str(invoice), self.unit, **options)
+        quote = self.client.request_melt_quote(str(invoice), self.unit, method=self.method, **options)
         self.mint.secrets.add(quote.quote)
         return quote
 
@@ -462,9 +465,11 @@ class Purse:
         return Melt(known, quote, inputs, self.outputs_of([0] * count))
 
     def post(self, melt: Melt, *, prefer_async: bool | None = None) -> MeltQuoteLightning:
-        """`POST /v1/melt/bolt11`. Raises MintError."""
+        """`POST /v1/melt/{method}`. Raises MintError."""
         request = melt.request
-        melt.answer = self.client.melt(request.quote, request.inputs, request.outputs, prefer_async=prefer_async)
+        melt.answer = self.client.melt(
+            request.quote, request.inputs, request.outputs, prefer_async=prefer_async, method=self.method
+        )
         return melt.answer
 
     def post_async(self, invoice: OutsideInvoice) -> Melt:
@@ -497,7 +502,7 @@ class Purse:
 
     def look(self, melt: Melt) -> MeltQuoteLightning:
         """`GET` the melt quote."""
-        return self.client.melt_quote(melt.quote.quote)
+        return self.client.melt_quote(melt.quote.quote, method=self.method)
 
     def wait_final(self, melt: Melt, timeout_s: float = PATIENCE_S) -> MeltQuoteLightning:
         """Wait until a melt is PAID, or UNPAID again."""

@@ -1,4 +1,5 @@
-"""A mint's info as wallets need it that are older than batches (NUT-29): everything else is passed on."""
+"""A mint's info as wallets need it that are older than batches (NUT-29) and on-chain payments (NUT-30): everything else
+is passed on."""
 
 from __future__ import annotations
 
@@ -12,11 +13,12 @@ import httpx
 
 HEAD_END = b"\r\n\r\n"
 CHUNK = 1 << 16
+ONCHAIN = "onchain"
 
 
 @contextmanager
 def without_batches(url: str) -> Iterator[str]:
-    """The same mint, but its info does not say that batches are answered twice (NUT-19): gives the URL."""
+    """The same mint, but its info tells nothing of batches and on-chain payments: gives the URL."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=_serve, args=(server, url), daemon=True).start()
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
@@ -60,8 +62,11 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
 
 def _info(url: str) -> bytes:
     info = httpx.get(f"{url}/v1/info").json()
-    replayed = info["nuts"]["19"]
-    replayed["cached_endpoints"] = [entry for entry in replayed["cached_endpoints"] if "batch" not in entry["path"]]
+    nuts = info["nuts"]
+    replayed = nuts["19"]["cached_endpoints"]
+    nuts["19"]["cached_endpoints"] = [e for e in replayed if e["path"].rpartition("/")[2] not in ("batch", ONCHAIN)]
+    for nut, member in (("4", "methods"), ("5", "methods"), ("17", "supported")):
+        nuts[nut][member] = [entry for entry in nuts[nut][member] if entry["method"] != ONCHAIN]
     body = json.dumps(info).encode()
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close"
     return head.encode() + HEAD_END + body

@@ -1,7 +1,7 @@
 """The sandbox's commands for the world outside, carried out by a real network.
 
-Whoever speaks to this socket speaks to the mint's node, as with the sandbox's socket: `sandbox-invoice`, `sandbox-pay`,
-`sandbox-release` and `sandbox-fail` are answered here, all else is passed on.
+Whoever speaks to this socket speaks to the mint's node, as with the sandbox's socket: `sandbox-invoice`,
+`sandbox-offer`, `sandbox-pay`, `sandbox-release` and `sandbox-fail` are answered here, all else is passed on.
 """
 
 from __future__ import annotations
@@ -34,8 +34,13 @@ class Outside:
         match method:
             case "sandbox-invoice":
                 return self._invoice(**params)
+            case "sandbox-offer":
+                amount_msat = params["amount_msat"]
+                return self._network.receiver.offer(None if amount_msat == "any" else int(amount_msat))
             case "sandbox-pay":
-                self._network.hub.pay(params["bolt11"], params.get("amount_msat"))
+                request, amount_msat = params["bolt11"], params.get("amount_msat")
+                pay = self._network.hub.pay_offer if request.startswith("lno1") else self._network.hub.pay
+                pay(request, amount_msat)
                 return {}
             case "sandbox-release":
                 return self._decide(params["payment_hash"], "accept")

@@ -14,7 +14,7 @@ from tests.wallets.mints import Mint, everywhere, run_script
 
 SCRIPTS = Path(__file__).parent / "cashu_ts"
 FLOWS = sorted(path.stem for path in (SCRIPTS / "flows").glob("*.mjs"))
-WITHOUT_FEES = {"amountless", "checkstate", "errors", "mint", "mint_batch", "mint_locked", "p2pk_multisig"}
+WITHOUT_FEES = {"amountless", "bolt12", "checkstate", "errors", "mint", "mint_batch", "mint_locked", "p2pk_multisig"}
 """Flows in which the input fee plays no part."""
 ALONE = {"rotation"}
 """Flows that change the mint for others."""
