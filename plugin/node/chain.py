@@ -72,9 +72,9 @@ class Chain:
         height = (await self._rpc.call("getinfo"))["blockheight"]
         return int(height) if height >= tip else None
 
-    async def coins(self) -> dict[Outpoint, Coin]:
-        """Every output that the wallet ever had, spent ones included."""
-        outputs = (await self._rpc.call("listfunds", spent=True))["outputs"]
+    async def coins(self, *, spent: bool) -> dict[Outpoint, Coin]:
+        """The outputs of the wallet; with `spent` all that it ever had."""
+        outputs = (await self._rpc.call("listfunds", spent=spent))["outputs"]
         coins = (_coin(output) for output in outputs)
         return {coin.outpoint: coin for coin in coins}
 
@@ -169,10 +169,10 @@ class Chain:
         """Finalise and broadcast; may be repeated. RpcError does not mean that it wasn't broadcast."""
         await self._rpc.call("sendpsbt", psbt=psbt, reserve=0)
 
-    async def send_raw(self, transaction: bytes) -> str | None:
-        """Broadcast, past the wallet. Returns why bitcoind did not take it; None if it did."""
+    async def send_raw(self, transaction: bytes) -> bool:
+        """Broadcast, past the wallet; tells whether bitcoind says that it has it in its mempool."""
         answer = await self._rpc.call("sendrawtransaction", tx=transaction.hex(), allowhighfees=False)
-        return None if answer["success"] else str(answer["errmsg"])
+        return bool(answer["success"])
 
 
 def _funding(payment: Payment, coins: Sequence[Coin]) -> dict[str, Any]:
