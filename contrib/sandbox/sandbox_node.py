@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from contrib.sandbox.chain_control import ChainControl
 from contrib.sandbox.commands import pay_from_outside
 from contrib.sandbox.errors import RpcError, SandboxError, SandboxTimeout
 from contrib.sandbox.node import Call, LogLine, Node, Notification, Settings
@@ -321,7 +322,12 @@ class SandboxNode:
 
     def add_block(self) -> None:
         """A block is found."""
-        self.do(lambda node: node.add_block())
+        self.chain.mine()
+
+    @property
+    def chain(self) -> ChainControl:
+        """What happens on the chain."""
+        return ChainControl(self.do)
 
     @staticmethod
     def payment_hash(payment: OutsideInvoice | str) -> str:
