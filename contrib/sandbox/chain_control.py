@@ -121,6 +121,20 @@ class ChainControl:
 
         return self._do(fee)
 
+    # -- lightningd ----------------------------------------------------------------------------------------------
+
+    def set_clock_ahead(self, seconds: int) -> None:
+        """From now on the node says of moves that it saw them so much later."""
+        self._do(lambda node: setattr(node.coins, "clock_ahead_s", seconds))
+
+    def finish_replay(self) -> None:
+        """The node has read again what it takes back at its start."""
+        self._do(lambda node: node.finish_replay())
+
+    def forget_moves(self) -> None:
+        """The node's database is replaced by an older copy, from before all moves."""
+        self._do(lambda node: node.coins.forget_moves())
+
     # -- the operator --------------------------------------------------------------------------------------------
 
     def funds(self, *, spent: bool = False) -> list[dict[str, Any]]:

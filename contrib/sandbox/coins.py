@@ -59,6 +59,8 @@ class Coins:
         self._bitcoin = bitcoin
         self.view: list[Block] = []
         """The chain as far as the node has processed it."""
+        self.clock_ahead_s = 0
+        """How much later than now moves say that they were seen."""
         self._addresses: dict[bytes, str] = {}
         self._owned: dict[Outpoint, Owned] = {}
         self._listed: dict[bytes, None] = {}
@@ -160,7 +162,7 @@ class Coins:
             "account_id": "wallet",
             "credit_msat": credit,
             "debit_msat": debit,
-            "timestamp": int(time.time()),
+            "timestamp": int(time.time()) + self.clock_ahead_s,
             "primary_tag": tag,
             "extra_tags": [],
             "utxo": str(owned.outpoint),
@@ -174,6 +176,12 @@ class Coins:
 
     def _heights(self) -> dict[bytes, int]:
         return {txid: block.height for block in self.view for txid in block.txids}
+
+    def forget_moves(self) -> None:
+        """The node's database was replaced by an older copy, from before all moves."""
+        self._moves = []
+        self._node.waits.forget("chainmoves", "created")
+        self.save()
 
     # -- showing -------------------------------------------------------------------------------------------------
 

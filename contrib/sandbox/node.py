@@ -160,7 +160,7 @@ class Node:
         """Set when the node has gone down and is not to come up again by itself."""
         self._env = env
         self._paused: dict[str, asyncio.Event] = {}
-        self._rpc_failures: dict[str, deque[RpcError]] = {}
+        self._rpc_failures: dict[str, deque[RpcError | None]] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._expiry_timer: asyncio.TimerHandle | None = None
         self._connect_timer: asyncio.TimerHandle | None = None
@@ -376,8 +376,8 @@ class Node:
         if event is not None:
             await event.wait()
         failures = self._rpc_failures.get(method)
-        if failures:
-            raise failures.popleft()
+        if failures and (error := failures.popleft()) is not None:
+            raise error
 
     def pause(self, method: str) -> None:
         """Commands of this name get no answer, and have no effect, until :meth:`resume`."""
@@ -389,9 +389,13 @@ class Node:
         if event is not None:
             event.set()
 
-    def fail_next(self, method: str, error: RpcError, times: int) -> None:
-        """The next commands of this name fail with this error."""
-        self._rpc_failures.setdefault(method, deque()).extend([error] * times)
+    def fail_next(self, method: str, error: RpcError, times: int, after: int = 0) -> None:
+        """The next commands of this name, or the next `after` so many, fail with this error."""
+        self._rpc_failures.setdefault(method, deque()).extend([None] * after + [error] * times)
+
+    def heal(self, method: str) -> None:
+        """Commands of this name fail no longer."""
+        self._rpc_failures.pop(method, None)
 
     # -- money coming in -----------------------------------------------------------------------------------------
 
@@ -455,6 +459,13 @@ class Node:
     def mine_later(self) -> None:
         """Automatic profile: a moment later everything is confirmed."""
         self.loop.call_later(2 * self.settings.auto_delay_s, self.mine, AUTO_BLOCKS)
+
+    def finish_replay(self) -> None:
+        """All of it is processed at once."""
+        if self._replay_timer is not None:
+            self._replay_timer.cancel()
+            self._replay_timer = None
+        self.follow_chain()
 
     def _replay(self) -> None:
         more = self.coins.follow(1)

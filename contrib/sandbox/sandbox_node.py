@@ -358,9 +358,13 @@ class SandboxNode:
         """Let them go on."""
         self.do(lambda node: node.resume(method))
 
-    def fail_rpc(self, method: str, code: int, message: str, *, times: int = 1) -> None:
-        """The next commands of this name that come over the socket fail."""
-        self.do(lambda node: node.fail_next(method, RpcError(code, message), times))
+    def fail_rpc(self, method: str, code: int, message: str, *, times: int = 1, after: int = 0) -> None:
+        """The next commands of this name that come over the socket fail; before that, `after` of them are let pass."""
+        self.do(lambda node: node.fail_next(method, RpcError(code, message), times, after))
+
+    def heal_rpc(self, method: str) -> None:
+        """Commands of this name fail no longer."""
+        self.do(lambda node: node.heal(method))
 
     def notify(self, topic: str, payload: dict[str, Any], *, origin: str | None = None) -> bool:
         """Emit any notification, true or not; tells whether the plugin has been sent it."""

@@ -217,7 +217,7 @@ def create_payment(tx: Transaction, quote: NewPayment) -> MeltQuote:
 
 def create_payout(tx: Transaction, quote: NewPayout) -> MeltQuote:
     """Store a new on-chain quote with its fees (NUT-30)."""
-    n = _insert(tx, quote)
+    n = _insert(tx, quote, amountless=False, partial=False, sends_index=0, moves_index=0)
     tx.db.executemany(
         "INSERT INTO fee_options (melt_quote, fee_index, fee_reserve, estimated_blocks, feerate_perkw)"
         " VALUES (?, ?, ?, ?, ?)",
