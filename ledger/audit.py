@@ -77,6 +77,7 @@ def audit(db: apsw.Connection) -> Audit:
     """Recompute every figure of the books from the rows they count, and compare."""
     keysets = tuple(keyset_books(db))
     faults = [*_keyset_faults(db, keysets), *_fee_faults(db), *_method_faults(db), *_quote_faults(db)]
+    faults += _chain_faults(db)
     methods = tuple(
         MethodBooks(*row)
         for row in fetch_all(
@@ -189,4 +190,31 @@ def _quote_faults(db: apsw.Connection) -> list[str]:
         *(f"issue no. {n}: its promises are not what it took from its quotes" for (n,) in operations),
         *(f"melt quote no. {n}: its state and its held proofs do not fit" for (n,) in held),
         *(f"melt quote no. {n}: it is over, and blank outputs are still held for it" for (n,) in blank),
+    ]
+
+
+def _chain_faults(db: apsw.Connection) -> list[str]:
+    """On the chain (NUT-30): each output that was credited was seen, and each melt that was paid has the transaction
+    that paid it, with that fee; one that isn't begun has none that may still be sent."""
+    credited = fetch_all(
+        db,
+        "SELECT q.n FROM mint_quotes q JOIN receipts r ON r.mint_quote = q.n"
+        " LEFT JOIN deposits d ON d.outpoint = r.payment_id WHERE q.method = 'onchain'"
+        " AND (d.mint_quote IS NOT q.n OR d.watched OR d.amount_sat * 1000 <> r.received_msat)",
+    )
+    watched = fetch_all(
+        db,
+        "SELECT d.mint_quote FROM deposits d WHERE NOT d.watched"
+        " AND NOT EXISTS (SELECT 1 FROM receipts r WHERE r.payment_id = d.outpoint)",
+    )
+    paid = fetch_all(
+        db,
+        "SELECT q.n FROM melt_quotes q LEFT JOIN payouts p ON p.melt_quote = q.n WHERE q.method = 'onchain' AND CASE"
+        " q.state WHEN 'PAID' THEN q.amount_msat + p.fee_sat * 1000 IS NOT q.sent_msat"
+        " WHEN 'UNPAID' THEN p.txid IS NOT NULL ELSE 0 END",
+    )
+    return [
+        *(f"mint quote no. {n}: it was credited for an output that was not seen so" for (n,) in credited),
+        *(f"mint quote no. {n}: an output is watched no longer and was not credited" for (n,) in watched),
+        *(f"melt quote no. {n}: its state and its transaction do not fit" for (n,) in paid),
     ]

@@ -238,6 +238,28 @@ class Ledger:
         with self.read() as db:
             return melt.pending(db)
 
+    def note_built(self, pending: melt.PendingPayout, built: melt.Built) -> Future[melt.PendingPayout]:
+        """The transaction of an on-chain melt is signed. It may be sent when the future is done, and not before."""
+        return self.submit(lambda tx: melt.note_built(tx, pending, built))
+
+    def note_broadcast(self, pending: melt.PendingPayout) -> Future[melt.PendingPayout]:
+        """The transaction of an on-chain melt is known to bitcoin's network."""
+        return self.submit(lambda tx: melt.note_broadcast(tx, pending))
+
+    def discard_payout(self, pending: melt.PendingPayout, conflict: melt.Conflict, error: str) -> Future[MeltQuote]:
+        """The transaction of an on-chain melt is dead for good."""
+        return self.submit(lambda tx: melt.discard(tx, pending, conflict, error))
+
+    def pending_payouts(self) -> list[melt.PendingPayout]:
+        """All on-chain melts in flight."""
+        with self.read() as db:
+            return melt.pending_payouts(db)
+
+    def pending_payout(self, quote_id: str) -> melt.PendingPayout | None:
+        """The on-chain melt in flight of this quote."""
+        with self.read() as db:
+            return melt.pending_payout(db, quote_id)
+
     def pending_melt(self, payment_hash: bytes) -> melt.PendingPayment | None:
         """The melt in flight for this payment hash."""
         with self.read() as db:

@@ -125,6 +125,7 @@ def info(mint: Mint) -> dict[str, Any]:
         "outstanding": {unit: outstanding.get(unit, 0) for unit in services.settings.units} | outstanding,
         "pending_melts": pending,
         "stuck_melts": services.verdicts.stuck(),
+        "onchain_melts": services.payouts.report() if services.payouts is not None else [],
         "keysets": [
             {
                 "id": keyset.id,

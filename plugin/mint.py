@@ -195,12 +195,18 @@ class Mint:
         )
         lightning = Lightning(self.node, Offers(self._rpc), info, pricing, receipts, verdicts)
         methods = {method.name: method for method in self._build(parts, lightning)}
-        for method in methods.values():
+        onchain = next((m for m in methods.values() if isinstance(m, OnchainMethod)), None)
+        if onchain is None and ledger.pending_payouts():
+            # Switched off, but what was sent must be followed to its end.
+            onchain = OnchainMethod(parts, Chain(self._rpc), info)
+        followed = [*methods.values(), *([] if onchain is None or onchain.name in methods else [onchain])]
+        for method in followed:
             await self._patiently(method.start)
         self._supervisor.forever("receipts", receipts.run())
-        self._supervisor.forever("node events", self.events.consume(_dispatcher(verdicts, receipts, methods.values())))
+        self._supervisor.forever("node events", self.events.consume(_dispatcher(verdicts, receipts, followed)))
         self._supervisor.forever("ledger record", self._keep_record(ledger))
-        self.services = Services(settings, ledger, methods, verdicts, hub)
+        payouts = None if onchain is None else onchain.payouts
+        self.services = Services(settings, ledger, methods, verdicts, payouts, hub)
         http_app.install(self._app, self.services)
         self._why_not_ready = None
         log.info("the mint is ready at %s", self.url)

@@ -11,6 +11,7 @@ from quart import current_app
 from ledger.ledger import Ledger
 from plugin.http.subscriptions import Hub
 from plugin.methods.method import Method
+from plugin.methods.payouts import Payouts
 from plugin.methods.verdict import Verdicts
 from plugin.options import Settings
 
@@ -19,12 +20,14 @@ EXTENSION = "nutbolt"
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """A running mint. `methods`: those that are switched on, by their names."""
+    """A running mint. `methods`: those that are switched on, by their names; `payouts`: who decides about on-chain
+    melts, if there are any or can be."""
 
     settings: Settings
     ledger: Ledger
     methods: Mapping[str, Method]
     verdicts: Verdicts
+    payouts: Payouts | None
     hub: Hub
 
     def method(self, name: str) -> Method:

@@ -77,10 +77,11 @@ def command(name: str, *spec: Param) -> Callable[[Run], Run]:
 
 _INDEX = params.one_of("unknown index", *INDEXES)
 _STATUS = params.one_of("should be an invoice status", "pending", "complete", "failed")
-_PAGE = (optional("index", _INDEX), optional("start", params.u64, 0), optional("limit", params.u32))
+PAGE = (optional("index", _INDEX), optional("start", params.u64, 0), optional("limit", params.u32))
 
 
-def _check_page(args: Args) -> None:
+def check_page(args: Args) -> None:
+    """Refuse a start or limit without an index."""
     for name in ("start", "limit"):
         if args[name] and args["index"] is None:
             raise RpcError(INVALID_PARAMS, f"Can only specify {{{name}}} with {{index}}")
@@ -338,12 +339,12 @@ async def _invoice(node: Node, _request: Request, args: Args) -> Result:
     optional("invstring", params.string),
     optional("payment_hash", params.sha256),
     optional("offer_id", params.sha256),
-    *_PAGE,
+    *PAGE,
 )
 async def _listinvoices(node: Node, _request: Request, args: Args) -> Result:
     if sum(args[name] is not None for name in ("label", "invstring", "payment_hash", "offer_id")) > 1:
         raise RpcError(INVALID_PARAMS, "Can only specify one of {label}, {invstring}, {payment_hash} or {offer_id}")
-    _check_page(args)
+    check_page(args)
     payment_hash = args["payment_hash"]
     if args["invstring"] is not None:
         payment_hash = _payment_hash(bolt11.decode, args["invstring"])
@@ -417,7 +418,7 @@ _SENDPAYS = (
     optional("bolt11", params.string),
     optional("payment_hash", params.sha256),
     optional("status", _STATUS),
-    *_PAGE,
+    *PAGE,
 )
 
 
@@ -443,7 +444,7 @@ def _select_rows(node: Node, args: Args) -> list[Any]:
     payment_hash = args["payment_hash"]
     if payment_hash is not None and args["bolt11"] is not None:
         raise RpcError(INVALID_PARAMS, "Can only specify one of {bolt11} or {payment_hash}")
-    _check_page(args)
+    check_page(args)
     if args["bolt11"] is not None:
         payment_hash = _payment_hash(node.outside.read, args["bolt11"])
     if payment_hash is not None and args["start"]:
@@ -484,17 +485,17 @@ async def _wait(node: Node, _request: Request, args: Args) -> Result:
 # -- channels ----------------------------------------------------------------------------------------------------
 
 
-@command("listhtlcs", optional("id", params.string), *_PAGE)
+@command("listhtlcs", optional("id", params.string), *PAGE)
 async def _listhtlcs(node: Node, _request: Request, args: Args) -> Result:
-    _check_page(args)
+    check_page(args)
     if args["id"] not in (None, SHORT_CHANNEL_ID, node.channel.channel_id):
         return {"htlcs": []}
     return {"htlcs": node.channel.list_htlcs(start=args["start"], limit=args["limit"])}
 
 
-@command("listchannelmoves", *_PAGE)
+@command("listchannelmoves", *PAGE)
 async def _listchannelmoves(node: Node, _request: Request, args: Args) -> Result:
-    _check_page(args)
+    check_page(args)
     return {"channelmoves": node.channel.list_moves(start=args["start"], limit=args["limit"])}
 
 
@@ -522,10 +523,10 @@ async def _listnodes(node: Node, _request: Request, args: Args) -> Result:
 
 
 @command("listfunds", optional("spent", params.boolean))
-async def _listfunds(node: Node, _request: Request, _args: Args) -> Result:
+async def _listfunds(node: Node, _request: Request, args: Args) -> Result:
     channel = node.channel
     return {
-        "outputs": [],
+        "outputs": node.coins.list_funds(spent=bool(args["spent"])),
         "channels": [
             {
                 "peer_id": node.outside.peer_id,

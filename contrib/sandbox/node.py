@@ -15,10 +15,16 @@ from typing import Any
 
 import coincurve
 
-from contrib.sandbox import commands, news
-from contrib.sandbox import offer_commands as _offer_commands  # noqa: F401 - registers them
+from contrib.sandbox import (
+    chain_commands,  # noqa: F401 - registers its commands
+    news,
+    offer_commands,  # noqa: F401
+)
+from contrib.sandbox.bitcoin import Bitcoin
 from contrib.sandbox.bolt11 import FEATURES, PREFIXES
 from contrib.sandbox.channels import Channel
+from contrib.sandbox.coins import Coins
+from contrib.sandbox.commands import COMMANDS
 from contrib.sandbox.datastore import Datastore
 from contrib.sandbox.errors import METHOD_NOT_FOUND, RpcError, SandboxError
 from contrib.sandbox.invoices import Invoices, Record
@@ -34,6 +40,7 @@ from contrib.sandbox.script import Notifications
 from contrib.sandbox.store import Store
 from contrib.sandbox.waits import Waits
 from contrib.sandbox.xpay import Xpay
+from plugin.node.psbt import Output
 
 SOCKET_NAME = "lightning-rpc"
 STORE_NAME = "sandbox.sqlite3"
@@ -46,6 +53,9 @@ MAX_NOTIFICATIONS = 500_000
 DEFAULT_CAPACITY_MSAT = 1_000_000_000_000
 FEATURE_SET = {"init": "800898880a8a59a1", "node": "808898880a8a59a1", "channel": "", "invoice": FEATURES.hex()}
 INCOMING_MOVE_DELAY_S = 0.04
+AUTO_DEPOSIT_SAT = 100_000
+AUTO_BLOCKS = 6
+AUTO_COINS = [1_000_000] * 10
 PEER_ADDRESS = {"type": "ipv4", "address": "127.0.0.1", "port": 9735}
 _WARNING_LEVELS = {"unusual": "warn", "broken": "error"}
 """Log levels that a node also tells as a `warning` notification, and how they are called there."""
@@ -59,6 +69,12 @@ class Settings:
     version: str = "v26.06.6"
     alias: str = "SANDBOX"
     blockheight: int = 800
+    """At the very first start."""
+    replay_blocks: int = 2
+    """So many blocks are taken back at a start, and processed again (30 on a real node on regtest, 15 else)."""
+    replay_delay_s: float = 0.02
+    feerates: dict[int, int] | None = field(default_factory=lambda: {2: 2500, 12: 1000, 100: 500})
+    """Estimates: satoshis for 1000 units of weight, by blocks to a confirmation; None: there are none."""
     warnings: dict[str, str] = field(default_factory=dict)
     """Further members of `getinfo`, such as warning_lightningd_sync."""
     default_fee_msat: int = 1_000
@@ -156,15 +172,18 @@ class Node:
         """Set when the node has gone down and is not to come up again by itself."""
         self._env = env
         self._paused: dict[str, asyncio.Event] = {}
-        self._rpc_failures: dict[str, deque[RpcError]] = {}
+        self._rpc_failures: dict[str, deque[RpcError | None]] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._expiry_timer: asyncio.TimerHandle | None = None
         self._connect_timer: asyncio.TimerHandle | None = None
+        self._replay_timer: asyncio.TimerHandle | None = None
         self.store = Store(self.network_directory / STORE_NAME)
         self.secret = self._load_secret()
         key = coincurve.PrivateKey(derive(self.secret, "node"))
         self.id = key.public_key.format().hex()
         self.waits = Waits(self.store)
+        self.bitcoin = Bitcoin(self.store, settings.blockheight)
+        self.coins = Coins(self, self.bitcoin)
         self.datastore = Datastore(self.store)
         self.outside = Outside(self.store, self.secret, self.currency, settings.foreign, self.id)
         self.invoices = Invoices(self.store, self.waits, key, self.currency)
@@ -179,6 +198,8 @@ class Node:
         self.rpc = RpcServer(self.network_directory / SOCKET_NAME, self.handle, self.flush)
         for keeper in (
             self.waits,
+            self.bitcoin,
+            self.coins,
             self.datastore,
             self.outside,
             self.invoices,
@@ -191,8 +212,8 @@ class Node:
 
     @property
     def blockheight(self) -> int:
-        """The height of the chain, as far as it has one."""
-        return self.settings.blockheight
+        """The height of the chain, as far as it is processed."""
+        return self.coins.height
 
     # -- life cycle ----------------------------------------------------------------------------------------------
 
@@ -207,6 +228,10 @@ class Node:
             for record in self.invoices.unpaid():
                 self.pay_later(record)
         self._tick()
+        self.coins.roll_back(self.settings.replay_blocks)
+        if self.settings.auto and not self.coins.list_funds(spent=True):
+            self.give_coins(AUTO_COINS)
+        self._replay_timer = self.loop.call_later(self.settings.replay_delay_s, self._replay)
         if self.plugin_path is not None:
             await self.start_plugin(startup=True)
         if not self.channel.connected and self.settings.reconnect_delay_s is not None:
@@ -258,7 +283,7 @@ class Node:
                 await self.plugin.wait(self.settings.plugin_exit_timeout_s)
         self.rpc.close(abort=not graceful)
         self.up = False
-        for timer in (self._expiry_timer, self._connect_timer):
+        for timer in (self._expiry_timer, self._connect_timer, self._replay_timer):
             if timer is not None:
                 timer.cancel()
         self.channel.connected = False
@@ -323,12 +348,6 @@ class Node:
         self.channel.connected = False
         self.notify("disconnect", {"id": self.outside.peer_id})
 
-    def add_block(self) -> None:
-        """A block is found."""
-        self.settings.blockheight += 1
-        block_hash = derive(self.secret, f"block {self.blockheight}").hex()
-        self.notify("block_added", {"hash": block_hash, "height": self.blockheight})
-
     async def stop_plugin(self) -> None:
         """`plugin stop`: SIGKILL, or the notification first if the plugin wants it."""
         plugin = self.plugin
@@ -358,7 +377,7 @@ class Node:
         self.calls.append(Call(time.time(), request.method, request.params, local))
         if not local:
             await self._interfere(request.method)
-        command = commands.COMMANDS.get(request.method)
+        command = COMMANDS.get(request.method)
         if command is not None:
             return await command.run(self, request)
         plugin = self.plugin
@@ -372,8 +391,8 @@ class Node:
         if event is not None:
             await event.wait()
         failures = self._rpc_failures.get(method)
-        if failures:
-            raise failures.popleft()
+        if failures and (error := failures.popleft()) is not None:
+            raise error
 
     def pause(self, method: str) -> None:
         """Commands of this name get no answer, and have no effect, until :meth:`resume`."""
@@ -385,9 +404,13 @@ class Node:
         if event is not None:
             event.set()
 
-    def fail_next(self, method: str, error: RpcError, times: int) -> None:
-        """The next commands of this name fail with this error."""
-        self._rpc_failures.setdefault(method, deque()).extend([error] * times)
+    def fail_next(self, method: str, error: RpcError, times: int, after: int = 0) -> None:
+        """The next commands of this name, or the next `after` so many, fail with this error."""
+        self._rpc_failures.setdefault(method, deque()).extend([None] * after + [error] * times)
+
+    def heal(self, method: str) -> None:
+        """Commands of this name fail no longer."""
+        self._rpc_failures.pop(method, None)
 
     # -- money coming in -----------------------------------------------------------------------------------------
 
@@ -418,6 +441,51 @@ class Node:
             self.log("unusual", "sandbox", f"invoice {label} is larger than what the channel can receive: not paid")
             return
         self.receive(record, record.amount_msat, Notifications())
+        self.flush()
+
+    # -- the chain -----------------------------------------------------------------------------------------------
+
+    def mine(self, blocks: int = 1, *, empty: bool = False, mined_at: int | None = None) -> None:
+        """Blocks are found, with everything that waits, or empty; `mined_at`: the time that they claim."""
+        for _ in range(blocks):
+            self.bitcoin.mine(empty=empty, mined_at=mined_at)
+            self.follow_chain()
+
+    def follow_chain(self) -> None:
+        """The node looks at the chain, unless it is down, or still reading again what it knew before."""
+        if self.up and self._replay_timer is None:
+            self.coins.follow()
+            self.flush()
+
+    def deposit(self, address: str, amount_sat: int) -> bytes:
+        """Somebody pays an address; the txid. It takes a block to be seen."""
+        return self.bitcoin.pay_from_outside(Output(amount_sat, self.coins.script_of(address)))
+
+    def give_coins(self, amounts_sat: list[int]) -> None:
+        """The wallet has these coins, each from a transaction of its own, confirmed."""
+        for amount_sat in amounts_sat:
+            self.deposit(self.coins.new_address(), amount_sat)
+        self.mine()
+
+    def deposit_later(self, address: str) -> None:
+        """Automatic profile: somebody pays this address a moment later."""
+        self.loop.call_later(self.settings.auto_delay_s, self.deposit, address, AUTO_DEPOSIT_SAT)
+        self.mine_later()
+
+    def mine_later(self) -> None:
+        """Automatic profile: a moment later everything is confirmed."""
+        self.loop.call_later(2 * self.settings.auto_delay_s, self.mine, AUTO_BLOCKS)
+
+    def finish_replay(self) -> None:
+        """All of it is processed at once."""
+        if self._replay_timer is not None:
+            self._replay_timer.cancel()
+            self._replay_timer = None
+        self.follow_chain()
+
+    def _replay(self) -> None:
+        more = self.coins.follow(1)
+        self._replay_timer = self.loop.call_later(self.settings.replay_delay_s, self._replay) if more else None
         self.flush()
 
     # -- news ----------------------------------------------------------------------------------------------------
@@ -481,7 +549,7 @@ class Node:
         if plugin.manifest.hooks:
             self.log("unusual", "sandbox", f"hooks are never called here: {', '.join(plugin.manifest.hooks)}")
         for name in plugin.manifest.methods:
-            if name in commands.COMMANDS:
+            if name in COMMANDS:
                 plugin.kill(f'Could not register method "{name}", a method with that name is already registered')
                 raise SandboxError(f"the plugin's method {name} is one of the node's")
         unknown = sorted(set(self.options) - set(plugin.manifest.options))

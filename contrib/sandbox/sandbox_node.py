@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar
 
 from contrib.sandbox import bolt12
 from contrib.sandbox.bolt11 import Hop
+from contrib.sandbox.chain_control import ChainControl
 from contrib.sandbox.commands import pay_from_outside
 from contrib.sandbox.errors import RpcError, SandboxError, SandboxTimeout
 from contrib.sandbox.node import Call, LogLine, Node, Notification, Settings
@@ -360,7 +361,12 @@ class SandboxNode:
 
     def add_block(self) -> None:
         """A block is found."""
-        self.do(lambda node: node.add_block())
+        self.chain.mine()
+
+    @property
+    def chain(self) -> ChainControl:
+        """What happens on the chain."""
+        return ChainControl(self.do)
 
     @staticmethod
     def payment_hash(payment: OutsideInvoice | str) -> str:
@@ -393,9 +399,13 @@ class SandboxNode:
         """Let them go on."""
         self.do(lambda node: node.resume(method))
 
-    def fail_rpc(self, method: str, code: int, message: str, *, times: int = 1) -> None:
-        """The next commands of this name that come over the socket fail."""
-        self.do(lambda node: node.fail_next(method, RpcError(code, message), times))
+    def fail_rpc(self, method: str, code: int, message: str, *, times: int = 1, after: int = 0) -> None:
+        """The next commands of this name that come over the socket fail; before that, `after` of them are let pass."""
+        self.do(lambda node: node.fail_next(method, RpcError(code, message), times, after))
+
+    def heal_rpc(self, method: str) -> None:
+        """Commands of this name fail no longer."""
+        self.do(lambda node: node.heal(method))
 
     def notify(self, topic: str, payload: dict[str, Any], *, origin: str | None = None) -> bool:
         """Emit any notification, true or not; tells whether the plugin has been sent it."""

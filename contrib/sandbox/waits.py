@@ -46,6 +46,11 @@ class Waits:
                     future.set_result(reply)
         return value
 
+    def forget(self, subsystem: str, index: str) -> None:
+        """Count from the beginning again."""
+        self._values.pop((subsystem, index), None)
+        self.store.delete(_KIND, f"{subsystem}.{index}")
+
     async def wait(self, subsystem: str, index: str, wanted: int) -> dict[str, Any]:
         """Answer at once when the counter is already there, else when it gets there."""
         value = self.value(subsystem, index)

@@ -1,11 +1,10 @@
 """Deposits: outputs on the chain that pay an onchain mint quote (NUT-30).
 
     seen (watched) ── enough confirmations ──> credited
-       │      ^
-       └ gone ┘   its transaction was replaced, or its block was; it may come back
 
 An output counts only if it was seen before its quote's expiry and is large enough by itself; once seen, it is watched
-until it is credited or gone, however long that takes.
+until it is credited, however long that takes. One whose transaction was replaced stays watched and never is: the node
+tells nobody that an output is gone, nor when one comes back in another block.
 """
 
 from __future__ import annotations
@@ -22,6 +21,8 @@ from ledger.store.transaction import Transaction
 
 OUTPOINT_BYTES = 36
 MSAT_PER_SAT = 1000
+OPEN_S = 7 * 24 * 3600
+"""An address counts as open for so long at most, so that no crowd of unpaid ones is in the way for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +53,19 @@ def note_seen(tx: Transaction, quote_id: str, deposit: Deposit) -> bool:
     n, expiry = fetch_all(tx.db, "SELECT n, expiry FROM mint_quotes WHERE id = ? AND method = ?", (quote_id, ONCHAIN))[
         0
     ]
-    known = fetch_one(tx.db, "SELECT 1 FROM deposits WHERE outpoint = ?", (deposit.outpoint,))
-    if known is None and expiry is not None and deposit.seen_at > expiry:
+    if fetch_one(tx.db, "SELECT 1 FROM deposits WHERE outpoint = ?", (deposit.outpoint,)) is not None:
+        return True
+    if expiry is not None and deposit.seen_at > expiry:
         return False
     tx.db.execute(
-        "INSERT INTO deposits (outpoint, mint_quote, amount_sat, seen_at) VALUES (?, ?, ?, ?)"
-        " ON CONFLICT DO UPDATE SET watched = NOT EXISTS (SELECT 1 FROM receipts WHERE payment_id = excluded.outpoint)",
+        "INSERT INTO deposits (outpoint, mint_quote, amount_sat, seen_at) VALUES (?, ?, ?, ?)",
         (deposit.outpoint, n, deposit.amount_sat, deposit.seen_at),
     )
     return True
 
 
 def watched(db: apsw.Connection) -> list[tuple[str, Deposit]]:
-    """The outputs that are neither credited nor gone, with the ids of their quotes."""
+    """The outputs that are not credited yet, with the ids of their quotes."""
     rows = fetch_all(
         db,
         "SELECT q.id, d.outpoint, d.amount_sat, d.seen_at FROM deposits d JOIN mint_quotes q ON q.n = d.mint_quote"
@@ -78,26 +79,19 @@ def watched(db: apsw.Connection) -> list[tuple[str, Deposit]]:
 
 def credit(tx: Transaction, quote_id: str, deposit: Deposit) -> MintQuote | None:
     """The output has enough confirmations: credit it to its quote, once."""
-    _unwatch(tx, deposit)
+    tx.db.execute("UPDATE deposits SET watched = 0 WHERE outpoint = ?", (deposit.outpoint,))
+    assert tx.db.changes() == 1, "an output was credited that nobody has seen"
     receipt = mint.Receipt(deposit.outpoint, deposit.amount_sat * MSAT_PER_SAT)
     return mint.credit(tx, ONCHAIN, quote_id, receipt)
 
 
-def note_gone(tx: Transaction, deposit: Deposit) -> None:
-    """The output is on the chain no longer. Should it come back, `note_seen` watches it again."""
-    _unwatch(tx, deposit)
-
-
-def _unwatch(tx: Transaction, deposit: Deposit) -> None:
-    tx.db.execute("UPDATE deposits SET watched = 0 WHERE outpoint = ?", (deposit.outpoint,))
-
-
 def count_open(db: apsw.Connection, now: int) -> int:
-    """How many addresses have been given out that may still be paid for the first time."""
+    """How many of the addresses given out lately may still be paid for the first time."""
     return int(
         db.execute(
-            "SELECT count(*) FROM mint_quotes WHERE method = ? AND amount_paid = 0 AND (expiry IS NULL OR expiry >= ?)",
-            (ONCHAIN, now),
+            "SELECT count(*) FROM mint_quotes WHERE method = ? AND amount_paid = 0 AND created_at > ?"
+            " AND (expiry IS NULL OR expiry >= ?)",
+            (ONCHAIN, now - OPEN_S, now),
         ).get
     )
 
@@ -107,6 +101,11 @@ def chain_index(db: apsw.Connection) -> int:
     return int(db.execute("SELECT chain_index FROM ledger").get)
 
 
-def advance_chain_index(tx: Transaction, index: int) -> None:
-    """Remember how far the node's on-chain moves have been read."""
-    tx.db.execute("UPDATE ledger SET chain_index = max(chain_index, ?)", (index,))
+def set_chain_index(tx: Transaction, index: int) -> None:
+    """Remember how far the node's on-chain moves have been read. To read again does no harm."""
+    tx.db.execute("UPDATE ledger SET chain_index = ?", (index,))
+
+
+def has_watched(db: apsw.Connection) -> bool:
+    """Whether any output waits to be credited."""
+    return fetch_one(db, "SELECT 1 FROM deposits WHERE watched = 1 LIMIT 1") is not None

@@ -4,6 +4,9 @@
        ^                   │
        └───── release ─────┘
 
+An on-chain melt has two more steps while it is PENDING: `note_built`, from which on it is never released, and
+`note_broadcast`; `discard` is the way out for a transaction that was proven dead.
+
 `begin` holds the proofs and the blank outputs; only after its commit may the payment be sent. `settle` and `release`
 are called by the one decider of payments, for the attempt that it decided about, and may be repeated.
 """
@@ -40,6 +43,8 @@ from ledger.store.transaction import Transaction
 from ledger.units import from_msat_up, split
 
 MAX_ERROR_LENGTH = 500
+MIN_CONFLICT_DEPTH = 6
+"""A transaction counts as dead only if this many blocks say that a coin of it was spent otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,21 +134,36 @@ class PendingPayment(PendingMelt):
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """The signed transaction of an on-chain melt, output `vout` of which pays it. There is never another one."""
+    """The signed transaction of an on-chain melt, output `vout` of which pays it. There is never another one, unless
+    it can't come to pass any more. `height`: of the chain when it was built."""
 
     txid: bytes
     vout: int
     psbt: str
     fee_sat: int
+    height: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingPayout(PendingMelt):
-    """A melt in flight by an on-chain payment. `built` is None until its transaction is made."""
+    """A melt in flight by an on-chain payment. `built` is None until its transaction is made.
+
+    `chain_index`: what has moved its coins since then has a higher index at the node."""
 
     feerate_perkw: int
-    built: Built | None
-    broadcast_at: int | None
+    built: Built | None = None
+    chain_index: int = 0
+    broadcast_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Evidence that a transaction can never come to pass: another one, in the block of this height, spends a coin of
+    it, and `depth` blocks of the best chain say so, that one included."""
+
+    spent_by: bytes
+    height: int
+    depth: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +217,7 @@ def create_payment(tx: Transaction, quote: NewPayment) -> MeltQuote:
 
 def create_payout(tx: Transaction, quote: NewPayout) -> MeltQuote:
     """Store a new on-chain quote with its fees (NUT-30)."""
-    n = _insert(tx, quote)
+    n = _insert(tx, quote, amountless=False, partial=False, sends_index=0, moves_index=0)
     tx.db.executemany(
         "INSERT INTO fee_options (melt_quote, fee_index, fee_reserve, estimated_blocks, feerate_perkw)"
         " VALUES (?, ?, ?, ?, ?)",
@@ -287,7 +307,7 @@ def _wire(db: apsw.Connection, row: _Row) -> MeltQuote:
         error=row.error,
     )
     if row.method == ONCHAIN:
-        built, broadcast_at = _payout(db, row.n)
+        payout = _payout(db, row.n)
         options = fetch_all(
             db,
             "SELECT fee_index, fee_reserve, estimated_blocks FROM fee_options WHERE melt_quote = ? ORDER BY fee_index",
@@ -300,7 +320,7 @@ def _wire(db: apsw.Connection, row: _Row) -> MeltQuote:
                 for index, reserve, blocks in options
             ],
             selected_fee_index=row.fee_index,
-            outpoint=f"{built.txid.hex()}:{built.vout}" if built is not None and broadcast_at is not None else None,
+            outpoint=None if payout is None or payout.broadcast_at is None else payout.outpoint,
         )
     assert row.fee_reserve is not None
     return MeltQuoteLightning(
@@ -320,10 +340,36 @@ def _change(db: apsw.Connection, row: _Row) -> list[BlindSignature] | None:
     return [outputs.to_wire(*promise) for promise in promises] or None
 
 
-def _payout(db: apsw.Connection, n: int) -> tuple[Built | None, int | None]:
-    """The transaction of a melt quote, and when it was broadcast."""
-    row = fetch_one(db, "SELECT txid, vout, psbt, fee_sat, broadcast_at FROM payouts WHERE melt_quote = ?", (n,))
-    return (None, None) if row is None else (Built(*row[:4]), row[4])
+class _Payout(NamedTuple):
+    """A row of `payouts`."""
+
+    txid: bytes
+    vout: int
+    psbt: str
+    fee_sat: int
+    height: int
+    chain_index: int
+    broadcast_at: int | None
+
+    @property
+    def outpoint(self) -> str:
+        """Where the payment is (NUT-30)."""
+        return f"{self.txid.hex()}:{self.vout}"
+
+    @property
+    def built(self) -> Built:
+        """The transaction."""
+        return Built(self.txid, self.vout, self.psbt, self.fee_sat, self.height)
+
+
+def _payout(db: apsw.Connection, n: int) -> _Payout | None:
+    """The transaction of a melt quote, if there is one."""
+    row = fetch_one(
+        db,
+        f"SELECT {', '.join(_Payout._fields)} FROM payouts WHERE melt_quote = ?",  # noqa: S608 - names from above
+        (n,),
+    )
+    return None if row is None else _Payout(*row)
 
 
 def pending(db: apsw.Connection) -> list[PendingMelt]:
@@ -337,6 +383,21 @@ def pending_by_hash(db: apsw.Connection, payment_hash: bytes) -> PendingPayment 
     row = fetch_one(db, f"{_SELECT} WHERE payment_hash = ? AND state = 'PENDING'", (payment_hash,))
     melt = None if row is None else _pending(db, _Row(*row))
     assert melt is None or isinstance(melt, PendingPayment)
+    return melt
+
+
+def pending_payouts(db: apsw.Connection) -> list[PendingPayout]:
+    """The on-chain ones among them."""
+    rows = fetch_all(db, f"{_SELECT} WHERE state = 'PENDING' AND method = ? ORDER BY n", (ONCHAIN,))
+    found = (_pending(db, _Row(*row)) for row in rows)
+    return [melt for melt in found if isinstance(melt, PendingPayout)]
+
+
+def pending_payout(db: apsw.Connection, quote_id: str) -> PendingPayout | None:
+    """The on-chain melt in flight of this quote."""
+    row = fetch_one(db, f"{_SELECT} WHERE id = ? AND state = 'PENDING' AND method = ?", (quote_id, ONCHAIN))
+    melt = None if row is None else _pending(db, _Row(*row))
+    assert melt is None or isinstance(melt, PendingPayout)
     return melt
 
 
@@ -354,11 +415,19 @@ def _pending(db: apsw.Connection, row: _Row) -> PendingMelt:
         "begun_at": row.begun_at or 0,
     }
     if row.method == ONCHAIN:
-        built, broadcast_at = _payout(db, row.n)
         feerate = db.execute(
             "SELECT feerate_perkw FROM fee_options WHERE melt_quote = ? AND fee_index = ?", (row.n, row.fee_index)
         ).get
-        return PendingPayout(**common, feerate_perkw=feerate, built=built, broadcast_at=broadcast_at)
+        payout = _payout(db, row.n)
+        if payout is None:
+            return PendingPayout(**common, feerate_perkw=feerate)
+        return PendingPayout(
+            **common,
+            feerate_perkw=feerate,
+            built=payout.built,
+            chain_index=payout.chain_index,
+            broadcast_at=payout.broadcast_at,
+        )
     assert row.payment_hash is not None
     return PendingPayment(
         **common,
@@ -556,7 +625,7 @@ def release(tx: Transaction, melt: PendingMelt, error: str) -> MeltQuote:
     row = _row(tx.db, melt.method, melt.quote)
     if row.state != MeltQuoteState.PENDING or row.attempt != melt.attempt:
         return _wire(tx.db, row)
-    assert _payout(tx.db, row.n) == (None, None), "a melt whose transaction may be sent was released"
+    assert _payout(tx.db, row.n) is None, "a melt whose transaction may be sent was released"
     held = fetch_all(tx.db, "DELETE FROM proofs WHERE melt_quote = ? AND spent_at IS NULL RETURNING y", (row.n,))
     inputs.publish_states(tx, ProofState.UNSPENT, [(y, None) for (y,) in held])
     _free_blanks(tx, row)
@@ -573,8 +642,9 @@ def note_built(tx: Transaction, melt: PendingPayout, built: Built) -> PendingPay
     """Keep the signed transaction of a melt; only after the commit may it be sent. A melt never gets another one."""
     row = _require_pending(tx, melt)
     tx.db.execute(
-        "INSERT INTO payouts (melt_quote, txid, vout, psbt, fee_sat, built_at) VALUES (?, ?, ?, ?, ?, ?)",
-        (row.n, built.txid, built.vout, built.psbt, built.fee_sat, tx.now),
+        "INSERT INTO payouts (melt_quote, txid, vout, psbt, fee_sat, height, chain_index, built_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, (SELECT chain_index FROM ledger), ?)",
+        (row.n, built.txid, built.vout, built.psbt, built.fee_sat, built.height, tx.now),
     )
     return _payout_of(tx, row)
 
@@ -586,6 +656,24 @@ def note_broadcast(tx: Transaction, melt: PendingPayout) -> PendingPayout:
     if tx.db.changes():
         tx.publish(MeltQuoteChanged(_wire(tx.db, row)))
     return _payout_of(tx, row)
+
+
+def discard(tx: Transaction, melt: PendingPayout, conflict: Conflict, error: str) -> MeltQuote:
+    """The transaction can never come to pass: forget it, and release the melt. The only way back from `note_built`."""
+    row = _require_pending(tx, melt)
+    payout = _payout(tx.db, row.n)
+    assert payout is not None
+    assert melt.built is not None
+    assert payout.txid == melt.built.txid
+    assert len(conflict.spent_by) == len(payout.txid)
+    assert conflict.spent_by != payout.txid, "a transaction does not conflict with itself"
+    assert conflict.depth >= MIN_CONFLICT_DEPTH, "a conflict that may be reorganised away is no evidence"
+    tx.db.execute(
+        "INSERT INTO dead_payouts (txid, melt_quote, psbt, spent_by, spent_height, died_at) VALUES (?, ?, ?, ?, ?, ?)",
+        (payout.txid, row.n, payout.psbt, conflict.spent_by, conflict.height, tx.now),
+    )
+    tx.db.execute("DELETE FROM payouts WHERE melt_quote = ?", (row.n,))
+    return release(tx, melt, error)
 
 
 def _require_pending(tx: Transaction, melt: PendingPayout) -> _Row:

@@ -87,9 +87,9 @@ class Method(ABC):
     melt_quote_request: ClassVar[type[Wire]]
     melt_quote: ClassVar[type[MeltQuote]]
     melt_request: ClassVar[type[MeltRequest]] = MeltRequest
-    mint_options: ClassVar[dict[str, Any]] = {}
+    mint_options: dict[str, Any] = {}  # noqa: RUF012 - never changed, only replaced
     """`options` of its entry among the methods of NUT-04."""
-    melt_options: ClassVar[dict[str, Any]] = {}
+    melt_options: dict[str, Any] = {}  # noqa: RUF012
     """The same for NUT-05."""
     pays_parts: ClassVar[bool] = False
     """Whether a melt can be a part of a larger payment (NUT-15)."""

@@ -36,7 +36,7 @@ CREATE TABLE method_books (             -- what came in and went out, by payment
     unit              TEXT    NOT NULL,
     received_msat     INTEGER NOT NULL DEFAULT 0,
     paid_out_msat     INTEGER NOT NULL DEFAULT 0,
-    routing_fees_msat INTEGER NOT NULL DEFAULT 0,
+    routing_fees_msat INTEGER NOT NULL DEFAULT 0, -- of onchain: what its transactions paid the miners
     PRIMARY KEY (method, unit)
 ) STRICT, WITHOUT ROWID;
 
@@ -79,7 +79,7 @@ CREATE TABLE deposits (                 -- outputs seen on the chain that pay an
     mint_quote INTEGER NOT NULL REFERENCES mint_quotes (n),
     amount_sat INTEGER NOT NULL CHECK (amount_sat > 0),
     seen_at    INTEGER NOT NULL,
-    watched    INTEGER NOT NULL DEFAULT 1 CHECK (watched IN (0, 1)) -- neither credited yet nor replaced
+    watched    INTEGER NOT NULL DEFAULT 1 CHECK (watched IN (0, 1)) -- not credited yet
 ) STRICT;
 CREATE INDEX deposits_watched ON deposits (mint_quote) WHERE watched = 1;
 
@@ -139,13 +139,24 @@ CREATE TABLE fee_options (              -- what an onchain melt quote offers (NU
 
 CREATE TABLE payouts (                  -- the one transaction that may pay an onchain melt; written before it is sent
     melt_quote   INTEGER PRIMARY KEY REFERENCES melt_quotes (n),
-    txid         BLOB    NOT NULL CHECK (length(txid) = 32),
+    txid         BLOB    NOT NULL UNIQUE CHECK (length(txid) = 32), -- as it is written
     vout         INTEGER NOT NULL,
     psbt         TEXT    NOT NULL,      -- signed
-    fee_sat      INTEGER NOT NULL,      -- sum of its inputs less sum of its outputs
+    fee_sat      INTEGER NOT NULL CHECK (fee_sat >= 0), -- sum of its inputs less sum of its outputs
+    height       INTEGER NOT NULL,      -- of the chain when it was built
+    chain_index  INTEGER NOT NULL,      -- what moved its coins since then has a higher index at the node
     built_at     INTEGER NOT NULL,
-    broadcast_at INTEGER                -- when the node had it accepted for the first time
+    broadcast_at INTEGER                -- when the node had it accepted, or saw it, for the first time
 ) STRICT;
+
+CREATE TABLE dead_payouts (             -- transactions that can never pay: one of their coins was spent otherwise
+    txid         BLOB    PRIMARY KEY,
+    melt_quote   INTEGER NOT NULL REFERENCES melt_quotes (n),
+    psbt         TEXT    NOT NULL,
+    spent_by     BLOB    NOT NULL,      -- the transaction in the chain that did it
+    spent_height INTEGER NOT NULL,
+    died_at      INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE proofs (                   -- every proof spent, or held by a pending melt: one row for each Y
     n          INTEGER PRIMARY KEY,
