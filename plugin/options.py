@@ -152,7 +152,7 @@ OPTIONS = (
     Option(
         "cashu-methods",
         "methods",
-        "bolt11,bolt12,onchain",
+        "bolt11,bolt12",
         "Payment methods that are switched on, separated by commas: bolt11, bolt12, onchain.",
         _list_of(methods.BOLT11, methods.BOLT12, methods.ONCHAIN),
     ),

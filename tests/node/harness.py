@@ -451,6 +451,7 @@ class Network:
         """A node with the plugin, not started yet, without channels."""
         plugin_options = {name.replace("_", "-"): value for name, value in options.items()}
         plugin_options.setdefault("cashu-listen", f"127.0.0.1:{self._unused_port()}")
+        plugin_options.setdefault("cashu-methods", "bolt11,bolt12,onchain")
         with_plugin = {"plugin": str(ENTRY_FILE), **plugin_options} if start_with_node else {}
         raw = self._raw_node({**with_plugin, **(node_options or {})})
         mint = Mint(raw, plugin_options, self.hub)

@@ -161,7 +161,7 @@ class Mint:
         settings = {"plugin": ENTRY_FILE, "listpays_lag_s": 0.05, **(node or {})}
         self.node = SandboxNode(
             directory,
-            options={"cashu-listen": f"127.0.0.1:{self.port}"},
+            options={"cashu-listen": f"127.0.0.1:{self.port}", "cashu-methods": "bolt11,bolt12,onchain"},
             env={"PYTHONPATH": str(INSIDE), "NUTBOLT_INSIDE": str(self._plan)},
             on_log=self._lines.append,
             **settings,

@@ -564,6 +564,6 @@ def test_what_was_sent_is_followed_also_when_the_method_is_switched_off(own: Cha
     assert len(melts(own)) == 1
     own.chain.mine(CONFIRMATIONS)
     wait_for(lambda: melts(own) == [], "the melt to be settled")
-    mint.set_options(methods=None)
+    mint.set_options(methods="bolt11,bolt12,onchain")
     mint.restart_plugin(kill=False)
     own.assert_payout_paid(payout)

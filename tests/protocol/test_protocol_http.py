@@ -351,6 +351,11 @@ def test_info_is_complete(mint: Mint) -> None:
     assert nuts["29"] == {"max_batch_size": 100, "methods": METHODS}
 
 
+def test_onchain_is_off_unless_asked_for(make_mint: MakeMint) -> None:
+    mint = make_mint(methods=None)
+    assert ok(mint.http.get("/v1/info"))["nuts"]["29"]["methods"] == ["bolt11", "bolt12"]
+
+
 @pytest.mark.parametrize("chosen", [["bolt11"], ["onchain"], ["bolt12", "bolt11"]])
 def test_a_method_that_is_switched_off_is_not_there(make_mint: MakeMint, chosen: list[str]) -> None:
     mint = make_mint(methods=",".join(chosen))
