@@ -25,6 +25,7 @@ from plugin.methods.method import Method
 from plugin.methods.method import Mint as MintParts
 from plugin.methods.onchain import OnchainMethod
 from plugin.methods.outcomes import Outcomes
+from plugin.methods.pricing import Pricing
 from plugin.methods.receipts import Receipts
 from plugin.methods.table import METHODS
 from plugin.methods.verdict import Verdicts
@@ -32,6 +33,7 @@ from plugin.node import process
 from plugin.node.chain import Chain
 from plugin.node.events import EventQueue, EventsLost, InvoicePaid, NodeEvent, PartFailed, PartSucceeded
 from plugin.node.offers import Offers
+from plugin.node.routes import Routes
 from plugin.node.rpc import NodeRpc, NodeUnavailableError, OutcomeUnknownError, RpcError
 from plugin.node.view import Node
 from plugin.options import Settings
@@ -183,7 +185,15 @@ class Mint:
         await self._patiently(receipts.catch_up)
         verdicts.start(run)
         parts = MintParts(settings, ledger, self._outcomes, self._supervisor)
-        lightning = Lightning(self.node, Offers(self._rpc), info, receipts, verdicts)
+        pricing = Pricing(
+            Routes(self._rpc),
+            self._supervisor,
+            info.id,
+            percent=settings.fee_reserve_percent,
+            minimum_msat=settings.fee_reserve_min * 1000,
+            maxdelay=settings.maxdelay,
+        )
+        lightning = Lightning(self.node, Offers(self._rpc), info, pricing, receipts, verdicts)
         methods = {method.name: method for method in self._build(parts, lightning)}
         for method in methods.values():
             await self._patiently(method.start)

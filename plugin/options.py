@@ -188,14 +188,15 @@ OPTIONS = (
         "cashu-fee-reserve-percent",
         "fee_reserve_percent",
         "1",
-        "Reserve for routing fees of a melt, in percent of its amount. What is not used is given back as change.",
+        "Reserve for routing fees of a melt, in percent of its amount, when the node knows no route yet. When it does, "
+        "the reserve is the route's price and a margin. What is not used is given back as change.",
         _percent,
     ),
     Option(
         "cashu-fee-reserve-min",
         "fee_reserve_min",
         "2",
-        "Smallest reserve for routing fees of a melt, in sat.",
+        "Smallest reserve for routing fees of a melt, in sat, when the node knows no route yet.",
         _whole(0, MAX_AMOUNT_SAT),
     ),
     Option("cashu-min-mint", "min_mint", "1", "Smallest amount of a mint quote, in sat.", _whole(0, MAX_AMOUNT_SAT)),

@@ -9,10 +9,12 @@ if missing := [name for name in ("coincurve", "pyln.proto") if importlib.util.fi
         " or start it with `python3 -m contrib.run --sandbox`"
     )
 
+from contrib.sandbox.bolt11 import Hop
 from contrib.sandbox.errors import RpcError, SandboxError, SandboxTimeout
 from contrib.sandbox.node import Call, LogLine, Notification, Settings
 from contrib.sandbox.offers import FetchBehaviour, OutsideOffer
 from contrib.sandbox.outside import ForeignInvoices, OutsideInvoice
+from contrib.sandbox.routes import Route
 from contrib.sandbox.sandbox_node import Pending, SandboxNode
 from contrib.sandbox.script import (
     DESTINATION_REFUSED,
@@ -35,6 +37,7 @@ __all__ = [
     "DESTINATION_REFUSED",
     "FetchBehaviour",
     "ForeignInvoices",
+    "Hop",
     "LogLine",
     "MPP_TIMEOUT",
     "Notification",
@@ -49,6 +52,7 @@ __all__ = [
     "Reply",
     "ReplyKind",
     "ReplyTime",
+    "Route",
     "RpcError",
     "SandboxError",
     "SandboxNode",

@@ -398,6 +398,21 @@ async def _xpay(node: Node, request: Request, args: Args) -> Result:
     return await node.xpay.pay(request, args)
 
 
+@command(
+    "getroutes",
+    required("source", params.node_id),
+    required("destination", params.node_id),
+    required("amount_msat", params.msat),
+    required("layers", params.strings),
+    required("maxfee_msat", params.msat),
+    required("final_cltv", params.u32),
+    optional("maxdelay", params.u32, DEFAULT_MAXDELAY),
+    optional("maxparts", params.u32),
+)
+async def _getroutes(node: Node, _request: Request, args: Args) -> Result:
+    return node.routes.answer(args)
+
+
 _SENDPAYS = (
     optional("bolt11", params.string),
     optional("payment_hash", params.sha256),
@@ -585,7 +600,7 @@ async def _listpeerchannels(node: Node, _request: Request, args: Args) -> Result
     }
     if not channel.connected:
         del shown["reestablished"], shown["owner"]
-    return {"channels": [shown]}
+    return {"channels": [shown, *({**shown, **differences} for differences in node.settings.further_channels)]}
 
 
 # -- plugins -----------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from contrib.sandbox.outside import ForeignInvoices, Outside, derive
 from contrib.sandbox.parts import Parts
 from contrib.sandbox.payments import Payments
 from contrib.sandbox.plugin_process import PluginProcess, State
+from contrib.sandbox.routes import Routes
 from contrib.sandbox.rpc_server import Request, RpcServer
 from contrib.sandbox.script import Notifications
 from contrib.sandbox.store import Store
@@ -75,6 +76,8 @@ class Settings:
     capacity_msat: int = DEFAULT_CAPACITY_MSAT
     to_us_msat: int | None = None
     """Our side of the channel; None: half of it."""
+    further_channels: list[dict[str, Any]] = field(default_factory=list)
+    """Further entries of `listpeerchannels`, each by what differs from the one channel; payments don't use them."""
     configs: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Further entries of `listconfigs`, such as the ages of autoclean."""
     ghost_window_s: float = 0.0
@@ -172,6 +175,7 @@ class Node:
         self.channel = Channel(self.store, self.waits, capacity_msat, to_us_msat, derive(self.secret, "channel").hex())
         self.parts = Parts(self)
         self.xpay = Xpay(self)
+        self.routes = Routes(self)
         self.rpc = RpcServer(self.network_directory / SOCKET_NAME, self.handle, self.flush)
         for keeper in (
             self.waits,

@@ -77,7 +77,14 @@ class Outside:
         """Take over the invoices of an earlier run."""
         self._issued.update(self._store.all(_KIND))
 
-    def issue(self, amount_msat: int | None, description: str, expiry_s: int, created_at: int | None) -> OutsideInvoice:
+    def issue(
+        self,
+        amount_msat: int | None,
+        description: str,
+        expiry_s: int,
+        created_at: int | None,
+        hints: tuple[tuple[bolt11.Hop, ...], ...] = (),
+    ) -> OutsideInvoice:
         """A new invoice of the outside node."""
         preimage, payment_hash = self.new_preimage()
         text = bolt11.encode(
@@ -90,6 +97,7 @@ class Outside:
                 description=description,
                 expiry_s=expiry_s,
                 min_final_cltv=MIN_FINAL_CLTV,
+                routes=hints,
             ),
             self.key,
         )

@@ -131,6 +131,13 @@ def boolean(name: str, value: Any) -> bool:
     raise invalid_token(name, value, "should be 'true' or 'false'")
 
 
+def strings(name: str, value: Any) -> list[str]:
+    """An array of strings."""
+    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+        raise invalid_token(name, value, "should be an array of strings")
+    return list(value)
+
+
 def sha256(name: str, value: Any) -> str:
     """A 32 byte hash in hex."""
     if not isinstance(value, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", value):

@@ -13,11 +13,13 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from contrib.sandbox import bolt12
+from contrib.sandbox.bolt11 import Hop
 from contrib.sandbox.commands import pay_from_outside
 from contrib.sandbox.errors import RpcError, SandboxError, SandboxTimeout
 from contrib.sandbox.node import Call, LogLine, Node, Notification, Settings
 from contrib.sandbox.offers import FetchBehaviour, OutsideOffer
 from contrib.sandbox.outside import DEFAULT_EXPIRY_S, OutsideInvoice
+from contrib.sandbox.routes import Route
 from contrib.sandbox.rpc_server import Request
 from contrib.sandbox.script import Behaviour, Notifications, PartFailure
 
@@ -232,14 +234,16 @@ class SandboxNode:
         expiry_s: int = DEFAULT_EXPIRY_S,
         created_at: int | None = None,
         behaviour: Behaviour | None = None,
+        hints: tuple[tuple[Hop, ...], ...] = (),
     ) -> OutsideInvoice:
         """An invoice of the outside node, with what is to happen when this node pays it (default: success).
 
-        `amount_msat` None makes an amountless one; an earlier `created_at` an expired one.
+        `amount_msat` None makes an amountless one; an earlier `created_at` an expired one; `hints` are private ways
+        to the outside node.
         """
 
         def issue(node: Node) -> OutsideInvoice:
-            issued = node.outside.issue(amount_msat, description, expiry_s, created_at)
+            issued = node.outside.issue(amount_msat, description, expiry_s, created_at, hints)
             if behaviour is not None:
                 node.xpay.script(behaviour, issued.payment_hash, 1)
             return issued
@@ -340,6 +344,15 @@ class SandboxNode:
                 (node.connect if connected else node.disconnect)()
 
         self.do(change)
+
+    def set_routes(self, *routes: Route, destination: str | None = None) -> None:
+        """What `getroutes` finds to a node (None: the outside node), in as many parts as there are routes; without any
+        it does not know that node (205). xpay does not look at this: its fees are in its script."""
+        self.do(lambda node: node.routes.set(destination or node.outside.node_id, routes))
+
+    def reset_routes(self) -> None:
+        """Take back every :meth:`set_routes`."""
+        self.do(lambda node: node.routes.reset())
 
     def wait_connected(self, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
         """Wait until the channel is re-established after a restart; before that there is no route (205)."""

@@ -38,11 +38,13 @@ class Bolt11Method(LightningMethod):
     pays_parts = True
 
     async def create_mint_quote(self, request: MintQuoteBolt11Request) -> MintQuote:
-        """Make an invoice for a new quote. Raises 11013, 11006, 20009, and 20000 if the node makes no invoice."""
+        """Make an invoice for a new quote. Raises 11013, 11006, 20009, and 20000 if the node could not be paid so much
+        or makes no invoice."""
         self._check_unit(request.unit)
         amount_msat = to_msat(request.amount, request.unit)
         self.mint_limits.check(amount_msat, request.unit)
         check_pubkey(request.pubkey)
+        await self._pricing.check_receivable(amount_msat)
         quote_id = new_quote_id()
         label = label_of(quote_id)
         with self._receipts.making(label):
@@ -64,10 +66,11 @@ class Bolt11Method(LightningMethod):
             return await asyncio.wrap_future(self._ledger.create_mint_quote(quote))
 
     async def create_melt_quote(self, request: MeltQuoteBolt11Request) -> MeltQuote:
-        """Price a payment. Raises 11013, 11006, 11011, 11012, 20005, 20006, 20007, and 20000 for a bad invoice."""
+        """Price a payment. Raises 11013, 11006, 11011, 11012, 20005, 20006, 20007, and 20000 for an invoice that is
+        bad or more than the node can pay."""
         self._check_unit(request.unit)
         try:
-            invoice = await self._node.decode_bolt11(request.request, self._info.network)
+            invoice = await self._node.decode_bolt11(request.request, self._info)
         except InvoiceInvalidError as error:
             raise LedgerError(Code.QUOTE_REJECTED, str(error)) from error
         amount_msat = _amount_msat(request, invoice)
@@ -83,6 +86,7 @@ class Bolt11Method(LightningMethod):
             expires_at=invoice.expires_at,
             amountless=invoice.amount_msat is None,
             partial=partial,
+            paths=invoice.paths,
         )
         return await self._store_melt_quote(payable, request.unit)
 

@@ -46,7 +46,7 @@ class Bolt12Method(LightningMethod):
     async def create_mint_quote(self, request: MintQuoteBolt12Request) -> MintQuote:
         """Make an offer for a new quote, which can be paid for ever, and any number of times.
 
-        Raises 11013, 11006, 20009, and 20000 if the node makes no offer.
+        Raises 11013, 11006, 20009, and 20000 if the node could not be paid so much or makes no offer.
         """
         self._check_unit(request.unit)
         amount_msat = None if request.amount is None else to_msat(request.amount, request.unit)
@@ -55,6 +55,8 @@ class Bolt12Method(LightningMethod):
         if request.pubkey is None:
             raise LedgerError(Code.PUBKEY_INVALID, "an offer can be paid again and again: its quote needs a pubkey")
         check_pubkey(request.pubkey)
+        if amount_msat is not None:
+            await self._pricing.check_receivable(amount_msat)
         quote_id = new_quote_id()
         token = label_of(quote_id)  # makes the offer one of its kind; an offer is public, the quote's id is not
         try:

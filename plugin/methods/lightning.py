@@ -9,8 +9,9 @@ from ledger.errors import Code, LedgerError
 from ledger.ids import new_quote_id
 from ledger.models import MeltQuote
 from ledger.operations.melt import NewPayment, NodeMark, PendingMelt, PendingPayment
-from ledger.units import fee_reserve_msat, from_msat_up
+from ledger.units import from_msat_up
 from plugin.methods.method import Method, Mint
+from plugin.methods.pricing import Pricing
 from plugin.methods.receipts import Receipts
 from plugin.methods.verdict import Verdicts
 from plugin.node.offers import Offers
@@ -22,11 +23,12 @@ MELT_QUOTE_EXPIRY_S = 3600
 
 @dataclass(frozen=True, slots=True)
 class Lightning:
-    """The node, and those who follow its payments in and out."""
+    """The node, and those who price its payments and follow them in and out."""
 
     node: Node
     offers: Offers
     info: NodeInfo
+    pricing: Pricing
     receipts: Receipts
     verdicts: Verdicts
 
@@ -35,8 +37,8 @@ class Lightning:
 class Payable:
     """A payment that a wallet asks for. `request` is what it sent, `invoice` what the node would pay for it.
 
-    `amount_msat`: what this mint shall pay; `amountless`: the invoice names no amount; `partial`: it names more.
-    `paths`: the blinded paths of a BOLT12 invoice."""
+    `amount_msat`: what this mint shall pay; `amountless`: the invoice names no amount; `partial`: it names more;
+    `paths`: the ways to the destination, for the price; without any there is none."""
 
     request: str
     invoice: str
@@ -56,6 +58,7 @@ class LightningMethod(Method):
         super().__init__(mint)
         self._node = lightning.node
         self._info = lightning.info
+        self._pricing = lightning.pricing
         self._receipts = lightning.receipts
         self._verdicts = lightning.verdicts
 
@@ -65,7 +68,7 @@ class LightningMethod(Method):
         self._verdicts.pay(melt)
 
     async def _store_melt_quote(self, payable: Payable, unit: str) -> MeltQuote:
-        """Price a payment and store its quote. Raises 11006, 20005, 20006 and 20007."""
+        """Price a payment and store its quote. Raises 11006, 20005, 20006, 20007, and 20000 if the node can't pay."""
         self.melt_limits.check(payable.amount_msat, unit)
         now = self._ledger.now()
         if payable.expires_at <= now:
@@ -75,6 +78,10 @@ class LightningMethod(Method):
             raise LedgerError(Code.INVOICE_PAID, "this node has paid the invoice already")
         if any(row.status == "pending" for row in rows):
             raise LedgerError(Code.QUOTE_PENDING, "this node has a payment of the invoice in flight")
+        if payable.payee == self._info.id and await self._node.has_paid_invoice(payable.payment_hash):
+            raise LedgerError(Code.INVOICE_PAID, "this invoice of the mint's own node is paid already")
+        await self._pricing.check_sendable(payable.payee, payable.amount_msat, payable.paths)
+        reserve_msat = await self._pricing.reserve_msat(payable.payee, payable.amount_msat, payable.paths)
         quote = NewPayment(
             id=new_quote_id(),
             method=self.name,
@@ -85,17 +92,9 @@ class LightningMethod(Method):
             amount=from_msat_up(payable.amount_msat, unit),
             amount_msat=payable.amount_msat,
             amountless=payable.amountless,
-            fee_reserve=self._fee_reserve(payable, unit),
+            fee_reserve=from_msat_up(reserve_msat, unit),
             expiry=min(payable.expires_at, now + MELT_QUOTE_EXPIRY_S),
             mark=NodeMark(sends, moves),
             partial=payable.partial,
         )
         return await asyncio.wrap_future(self._ledger.create_melt_quote(quote))
-
-    def _fee_reserve(self, payable: Payable, unit: str) -> int:
-        own = self._info.id
-        if payable.payee == own and all(path.node_id == own for path in payable.paths):
-            return 0  # the node pays its own invoices by itself, unless they say that they are paid through a peer
-        settings = self._settings
-        percent, minimum_msat = settings.fee_reserve_percent, settings.fee_reserve_min * 1000
-        return from_msat_up(fee_reserve_msat(payable.amount_msat, percent, minimum_msat), unit)

@@ -334,7 +334,8 @@ _REASONS = {
     205: "no route to the destination with enough capacity",
     206: "no route to the destination within the fee reserve",
     207: "the invoice has expired",
-    209: "the payment was not completed in time",
+    209: "the payment failed on its way",
+    210: "no route worked in the time for attempts",
     219: "this node has paid the invoice already",
 }
 

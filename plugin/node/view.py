@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,9 @@ INVALID_PARAMS = -32602
 NO_INVOICE_PAID = 904
 DEAD_OUTGOING_HTLC = "RCVD_REMOVE_ACK_REVOCATION"
 """State of an outgoing HTLC that has been removed for good; `listhtlcs` goes on showing it."""
+
+NO_MAXIMUM_MSAT = 2**64 - 1
+"""For a path that names no largest amount."""
 
 ENDED_CHANNEL_STATES = frozenset({"ONCHAIN", "CLOSED"})
 """Their money is among the coins, or gone."""
@@ -33,8 +37,10 @@ class NodeInfo:
 
 @dataclass(frozen=True, slots=True)
 class PathHead:
-    """Where a blinded path to a payee begins, and what it costs from there on. `node_id` is None if the invoice names
-    a channel instead."""
+    """A way to a destination as an invoice describes it: the node where it begins, and what the whole rest of it asks
+    for. A blinded path of BOLT12 says just that; the hops of a BOLT11 route hint are added up to it.
+
+    `node_id` is None for a path that names a channel instead."""
 
     node_id: str | None
     fee_base_msat: int
@@ -54,12 +60,15 @@ class Funds:
 
 @dataclass(frozen=True, slots=True)
 class Bolt11:
-    """A decoded BOLT11 invoice. `amount_msat` is None if it names none; `expires_at` is in unix seconds."""
+    """A decoded BOLT11 invoice. `amount_msat` is None if it names none; `expires_at` is in unix seconds.
+
+    `paths`: the payee itself, then one for each route hint."""
 
     payment_hash: bytes
     payee: str
     amount_msat: int | None
     expires_at: int
+    paths: tuple[PathHead, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,21 +173,22 @@ class Node:
 
     # --- sending --------------------------------------------------------------------------------------------------
 
-    async def decode_bolt11(self, text: str, network: str) -> Bolt11:
-        """Raises InvoiceInvalidError for anything but a BOLT11 invoice of this network."""
+    async def decode_bolt11(self, text: str, info: NodeInfo) -> Bolt11:
+        """Raises InvoiceInvalidError for anything but a BOLT11 invoice of this node's network."""
         try:
             decoded = await self._rpc.call("decode", string=text)
         except RpcError:
             raise InvoiceInvalidError("request is not a BOLT11 invoice") from None
         if decoded.get("type") != "bolt11 invoice" or not decoded.get("valid"):
             raise InvoiceInvalidError("request is not a valid BOLT11 invoice")
-        if decoded["currency"] != BOLT11_PREFIX.get(network):
-            raise InvoiceInvalidError(f"the invoice is for another network; this node is on {network}")
+        if decoded["currency"] != BOLT11_PREFIX.get(info.network):
+            raise InvoiceInvalidError(f"the invoice is for another network; this node is on {info.network}")
         return Bolt11(
             bytes.fromhex(decoded["payment_hash"]),
             decoded["payee"],
             decoded.get("amount_msat"),
             decoded["created_at"] + decoded["expiry"],
+            tuple(_paths(decoded, info.id)),
         )
 
     async def pay(
@@ -276,3 +286,26 @@ class Node:
             and move["primary_tag"] == "invoice"
             and move.get("group_id") not in except_groups
         )
+
+
+def _paths(decoded: dict[str, Any], own_id: str) -> Iterator[PathHead]:
+    """The payee itself, which may be public, and the route hints, from behind this node where they go over it: what
+    leads up to it costs nothing, and it knows its channels by itself."""
+    final_cltv = decoded["min_final_cltv_expiry"]
+    yield PathHead(decoded["payee"], 0, 0, final_cltv, 0, NO_MAXIMUM_MSAT)
+    for hint in decoded.get("routes", []):
+        own = [position for position, hop in enumerate(hint) if hop["pubkey"] == own_id]
+        hops = hint[own[-1] + 1 :] if own else hint
+        if hops:
+            yield _added_up(hops, final_cltv)
+
+
+def _added_up(hops: list[dict[str, Any]], final_cltv: int) -> PathHead:
+    """A route hint as one hop; fees are rounded up, as a blinded path rounds them (BOLT 4)."""
+    base, millionths, cltv = 0, 0, final_cltv
+    for hop in reversed(hops):
+        hop_base, hop_millionths = hop["fee_base_msat"], hop["fee_proportional_millionths"]
+        base += hop_base + -(-base * hop_millionths // 10**6)
+        millionths += hop_millionths + -(-millionths * hop_millionths // 10**6)
+        cltv += hop["cltv_expiry_delta"]
+    return PathHead(hops[0]["pubkey"], base, millionths, cltv, 0, NO_MAXIMUM_MSAT)

@@ -82,6 +82,15 @@ class Node:
         """Run an RPC command. Raises pyln's RpcError."""
         return self._rpc.call(method, params)
 
+    def set_fee(self, peer: Node, *, base_msat: int, millionths: int) -> None:
+        """What this node asks for forwarding to a peer."""
+        self.call("setchannel", id=peer.id, feebase=base_msat, feeppm=millionths)
+
+    def knows_fee(self, node: Node, peer: Node, millionths: int) -> bool:
+        """Whether this node has heard what another one asks for its channel with a peer."""
+        channels = self.call("listchannels", source=node.id)["channels"]
+        return any(c["destination"] == peer.id and c["fee_per_millionth"] == millionths for c in channels)
+
     @property
     def id(self) -> str:
         """The node's public key."""
@@ -390,18 +399,38 @@ class Network:
         """A new node with the plugin, ready to mint; afterwards it is stopped, and must have been without problems.
 
         `channels` says with whom (hub, receiver) and how: capacity and the mint's share, in sat. They are private,
-        which is faster, unless `announced`. `options` are the plugin's: `cashu_name` for `--cashu-name`.
+        which is faster, unless `announced`; a test that says {} opens them itself. `options` are the plugin's:
+        `cashu_name` for `--cashu-name`.
         """
         mint = self.plain_mint(node_options=node_options, **options)
         try:
             mint.start()
-            for peer, (capacity, share) in (channels or {"hub": (CHANNEL_SAT, CHANNEL_SAT // 2)}).items():
+            if channels is None:
+                channels = {"hub": (CHANNEL_SAT, CHANNEL_SAT // 2)}
+            for peer, (capacity, share) in channels.items():
                 self.open_channel(getattr(self, peer), mint, capacity, share, announced=announced)
-            self.wait_for_route(mint, announced=announced)
+            if channels:
+                self.wait_for_route(mint, announced=announced)
             mint.wait_ready()
             yield mint
         finally:
             problems = self.discard(mint)
+        assert not problems, "\n".join(problems)
+
+    @contextmanager
+    def nodes(self, count: int) -> Iterator[list[Node]]:
+        """Further nodes with coins, without channels; afterwards they are stopped, and must have been without
+        problems."""
+        made = [Node(self._raw_node({})) for _ in range(count)]
+        problems = []
+        try:
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(self._run, made))
+            self._fund(*made)
+            yield made
+        finally:
+            for node in made:
+                problems += self.discard(node)
         assert not problems, "\n".join(problems)
 
     @contextmanager

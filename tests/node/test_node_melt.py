@@ -172,12 +172,14 @@ def test_an_unroutable_melt_is_refused_synchronously(purse: Purse, network: Netw
 
 
 def test_a_melt_beyond_the_nodes_liquidity_fails_without_telling_balances(network: Network) -> None:
-    """More than the channels hold: UNPAID soon. lightningd tells channels and balances; the wallet is not told."""
+    """The channels held enough for the quote, and don't any more: UNPAID soon. lightningd tells channels and balances;
+    the wallet is not told."""
     with network.mint(channels={"hub": (1_000_000, 200_000)}) as mint:
         purse = Purse(mint)
         purse.fund(500_000, network.hub.pay)
+        attempt = purse.prepare(network.receiver.invoice(400_000).bolt11)
         mint.pay(network.receiver.invoice(600_000).bolt11)  # the operator spends from the same channel
-        attempt = purse.start_async(network.receiver.invoice(400_000).bolt11)
+        purse.post(attempt, prefer_async=True)
         quote = purse.wait_final(attempt, SOON_S)
         assert_failed(purse, attempt, 500_000)
         assert not re.search(r"\d+x\d+x\d+|\d+msat", quote.error or "")

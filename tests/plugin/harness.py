@@ -437,6 +437,13 @@ class Purse:
         self.mint.secrets.add(quote.quote)
         return quote
 
+    def quote_soon(self, invoice: OutsideInvoice | str) -> Future[MeltQuoteLightning]:
+        """The same from another thread."""
+        pool = ThreadPoolExecutor(max_workers=1)
+        future = pool.submit(self.quote, invoice)
+        pool.shutdown(wait=False)
+        return future
+
     def prepare(
         self,
         invoice: OutsideInvoice | str,

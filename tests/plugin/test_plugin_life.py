@@ -387,17 +387,23 @@ def test_amounts_of_melt_quotes_have_limits(tuned: Mint, amount: int, allowed: b
 
 
 @pytest.mark.parametrize(("amount", "reserve"), [(20, 3), (120, 3), (121, 4), (400, 10)])
-def test_the_fee_reserve_is_a_share_rounded_up_or_the_minimum(tuned: Mint, amount: int, reserve: int) -> None:
+def test_the_fee_reserve_without_a_price_is_a_share_rounded_up_or_the_minimum(
+    tuned: Mint, amount: int, reserve: int
+) -> None:
+    tuned.node.fail_rpc("getroutes", 205, "Unknown destination node")
     assert Purse(tuned).quote(tuned.invoice(amount)).fee_reserve == reserve
 
 
 def test_the_node_is_told_the_options_for_payments(tuned: Mint) -> None:
     purse = Purse(tuned)
-    melt = purse.prepare(tuned.invoice())
     position = tuned.node.calls_position
+    melt = purse.prepare(tuned.invoice())
     purse.post(melt)
     (call,) = tuned.node.calls("xpay", since=position)
-    assert (call.params["maxdelay"], call.params["retry_for"], call.params["maxfee"]) == (500, 7, 3000)
+    reserve_msat = melt.quote.fee_reserve * 1000
+    assert (call.params["maxdelay"], call.params["retry_for"], call.params["maxfee"]) == (500, 7, reserve_msat)
+    (call,) = tuned.node.calls("getroutes", since=position)
+    assert (call.params["maxdelay"], call.params["maxfee_msat"]) == (500, 3000)
     tuned.check()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from contrib.sandbox import TEMPORARY_CHANNEL_FAILURE, Behaviour, Part
+from contrib.sandbox import TEMPORARY_CHANNEL_FAILURE, Behaviour, Part, Route
 from contrib.wallet import MintError
 from ledger.errors import Code
 from ledger.ids import label_of
@@ -24,7 +24,7 @@ SUCCEEDED = 'Unexpected injectpaymentonion error 201: {"code":201,"message":"Alr
 
 FAILURES = {
     "203 refused": (Behaviour.failure(), "refused"),
-    "209 on the way": (Behaviour.failure(TEMPORARY_CHANNEL_FAILURE), "209"),
+    "209 on the way": (Behaviour.failure(TEMPORARY_CHANNEL_FAILURE), "on its way"),
     "203 later": (Behaviour.failure(after_s=0.3), "refused"),
     "205 no route": (Behaviour.refused(205, GOSSIP), "no route"),
     "206 too expensive": (Behaviour.refused(206, GOSSIP), "fee reserve"),
@@ -34,7 +34,7 @@ FAILURES = {
     "-3 with 200": (Behaviour.refused(-3, STILL_IN_PROGRESS), "in flight"),
     "-32602 arguments": (Behaviour.refused(-32602, GOSSIP), "-32602"),
     "-4 xpay died": (Behaviour.refused(-4, "Plugin terminated before replying to RPC call."), "-4"),
-    "210 late": (Behaviour.refused(210, GOSSIP, after_s=0.3), "210"),
+    "210 late": (Behaviour.refused(210, GOSSIP, after_s=0.3), "no route worked"),
 }
 
 
@@ -131,7 +131,11 @@ def test_the_node_is_told_label_fee_limit_and_times(mint: Mint, purse: Purse) ->
 
 
 def test_a_payment_in_several_parts_is_one_melt(mint: Mint, purse: Purse) -> None:
-    melt = purse.prepare(mint.invoice(1000, Behaviour(parts=tuple(Part.success(fee_msat=1000) for _ in range(4)))))
+    mint.node.set_routes(*[Route(fee_msat=1000)] * 4)
+    try:
+        melt = purse.prepare(mint.invoice(1000, Behaviour(parts=tuple(Part.success(fee_msat=1000) for _ in range(4)))))
+    finally:
+        mint.node.reset_routes()
     purse.post(melt)
     purse.assert_paid(melt, fee_msat=4000)
 
@@ -216,6 +220,14 @@ def test_an_invoice_of_the_nodes_operator_is_paid_without_fee(mint: Mint, purse:
     purse.post(melt)
     purse.assert_paid(melt, fee_msat=0)
     assert mint.node.rpc("listinvoices", label="operator")["invoices"][0]["status"] == "paid"
+
+
+def test_an_own_invoice_that_is_paid_already_gets_no_quote(mint: Mint, purse: Purse) -> None:
+    mint_quote = purse.request_mint(64)
+    mint.node.pay_invoice(mint_quote.request)
+    with pytest.raises(MintError) as refused:
+        purse.quote(mint_quote.request)
+    assert refused.value.code == Code.INVOICE_PAID
 
 
 @pytest.mark.parametrize("prefer_async", [False, True])
