@@ -21,9 +21,10 @@ from contrib.wallet import bolt11
 from contrib.wallet.client import normal_url
 from contrib.wallet.display import Display, Progress
 from contrib.wallet.errors import MintError, MintUnreachableError, WalletError
-from contrib.wallet.store import Operation, Store
+from contrib.wallet.store import MintQuote, Operation, Store
 from contrib.wallet.wallet import Wallet
 from ledger import models
+from ledger.methods import BOLT12
 from ledger.models import MeltQuoteState, MintQuoteState
 
 DEFAULT_MINT = "http://127.0.0.1:3338"
@@ -206,6 +207,34 @@ def invoice(
 
 
 @main.command()
+@click.argument("amount", type=click.IntRange(min=1), required=False)
+@click.option("--description", help="Text for the offer.")
+@click.option("--wait/--no-wait", default=True, help="Wait for a payment and issue the ecash.  [default: wait]")
+@click.option("--timeout", type=click.FloatRange(min=0), default=INVOICE_DEADLINE_S, help="Longest wait, in seconds.")
+@click.pass_obj
+def offer(context: Context, amount: int | None, description: str | None, wait: bool, timeout: float) -> None:
+    """Get ecash: print an offer over AMOUNT or any, wait for the first payment, and issue. It can be paid again."""
+    with context.wallet() as wallet:
+        quote = wallet.request_offer(amount, description)
+        context.display.note(f"whenever it is paid, run: mint {quote.quote}")
+        if not wait:
+            context.display.result(_quote_data(quote), quote.request)
+            return
+        if not context.display.as_json:
+            click.echo(quote.request)
+        progress = Progress(context.display, "waiting for a payment")
+        try:
+            quote = wallet.wait_offer(quote.quote, timeout, lambda now: progress.update(_state_of(now)))
+        finally:
+            progress.close()
+        if quote.amount_paid == quote.amount_issued:
+            raise WalletError(f"the offer was not paid within {timeout:.0f} s")
+        issued = sum(proof.amount for proof in wallet.mint(quote.quote))
+        data = _quote_data(wallet.store.mint_quote(wallet.mint_url, quote.quote) or quote)
+        context.display.result(data | {"issued": issued}, f"received {issued} {wallet.unit}")
+
+
+@main.command()
 @click.argument("quote", required=False)
 @click.pass_obj
 def mint(context: Context, quote: str | None) -> None:
@@ -244,7 +273,8 @@ def receive(context: Context, token: str, trust: bool) -> None:
 @click.argument("invoice")
 @click.option("--async/--sync", "prefer_async", default=False, help="Have the mint answer at once.  [default: sync]")
 @click.option("--wait/--no-wait", default=True, help="Wait while the mint is paying.  [default: wait]")
-@click.option("--amount-msat", type=click.IntRange(min=1), help="For an invoice that names no amount.")
+@click.option("--amount", type=click.IntRange(min=1), help="For an invoice or offer that names no amount.")
+@click.option("--amount-msat", type=click.IntRange(min=1), help="The same in millisatoshis.")
 @click.option("--max-fee", type=click.IntRange(min=0), help="Do not pay if the fee may be more than this.")
 @click.option("--timeout", type=click.FloatRange(min=0), default=PAY_DEADLINE_S, help="Longest wait, in seconds.")
 @click.pass_obj
@@ -253,12 +283,15 @@ def pay(
     invoice: str,
     prefer_async: bool,
     wait: bool,
+    amount: int | None,
     amount_msat: int | None,
     max_fee: int | None,
     timeout: float,
 ) -> None:
-    """Pay a Lightning INVOICE (bolt11)."""
+    """Pay a Lightning INVOICE (bolt11), or an offer (bolt12)."""
     with context.wallet() as wallet:
+        if amount is not None:
+            amount_msat = wallet.to_msat(amount)
         quote = wallet.quote_to_pay(invoice, amount_msat=amount_msat)
         if quote.state == MeltQuoteState.UNPAID:
             if max_fee is not None and quote.fee_reserve > max_fee:
@@ -294,7 +327,8 @@ def _show_payment(context: Context, wallet: Wallet, quote: models.MeltQuoteLight
     fees = "" if cost is None else f", {cost - quote.amount} {wallet.unit} fees"
     lines = [f"paid {quote.amount} {wallet.unit}{fees}"]
     if quote.payment_preimage:
-        lines.append(f"preimage {quote.payment_preimage}" + ("" if is_proven else "  (not the invoice's: no proof!)"))
+        remark = "  (not the invoice's: no proof!)" if is_proven is False else ""
+        lines.append(f"preimage {quote.payment_preimage}{remark}")
     context.display.result(data | {"cost": cost, "preimage_is_valid": is_proven}, *lines)
 
 
@@ -354,7 +388,7 @@ def quotes(context: Context) -> None:
     """List the quotes that this wallet asked for, as they were last seen."""
     with context.wallet() as wallet:
         mints, melts = wallet.store.mint_quotes(wallet.mint_url), wallet.store.melt_quotes(wallet.mint_url)
-    lines = [f"mint  {quote.state:<8} {quote.amount:>10} {quote.unit}  {quote.quote}" for quote in mints]
+    lines = [f"mint  {_state_of(quote):<8} {quote.amount or 'any':>10} {quote.unit}  {quote.quote}" for quote in mints]
     for quote in melts:
         reason = f"  {quote.error}" if quote.error else ""
         lines.append(f"melt  {quote.state:<8} {quote.amount:>10} {quote.unit}  {quote.quote}{reason}")
@@ -391,9 +425,19 @@ def _outcome(operation: Operation) -> str:
     return f"{text}  ({operation.quote})" if operation.quote else text
 
 
-def _quote_data(quote: models.MintQuoteBolt11 | models.MeltQuoteLightning) -> dict[str, Any]:
+def _state_of(quote: MintQuote) -> str:
+    if isinstance(quote, models.MintQuoteBolt11):
+        return quote.state
+    if quote.amount_paid > quote.amount_issued:
+        return MintQuoteState.PAID
+    return MintQuoteState.ISSUED if quote.amount_paid else MintQuoteState.UNPAID
+
+
+def _quote_data(quote: MintQuote | models.MeltQuoteLightning) -> dict[str, Any]:
     data = quote.model_dump(mode="json", exclude={"change"})
-    return data | {"expires": bolt11.decode(quote.request).expires_at} if quote.request else data
+    if not quote.request:
+        return data
+    return data | {"expires": quote.expiry if quote.method == BOLT12 else bolt11.decode(quote.request).expires_at}
 
 
 def _time(unix_s: int) -> str:

@@ -30,6 +30,7 @@ from contrib.wallet.seed import Seed
 from contrib.wallet.store import Operation, Store
 from ledger import models
 from ledger.errors import Code
+from ledger.methods import BOLT11
 from ledger.models import MeltQuoteState, ProofState
 
 log = logging.getLogger(__name__)
@@ -194,19 +195,21 @@ class Journal:
     def _post_mint(self, operation: Operation, outputs: Sequence[Output]) -> list[WalletProof]:
         assert operation.quote is not None
         blinded = messages(outputs)
+        quote = self._store.mint_quote(operation.mint, operation.quote)
+        method = BOLT11 if quote is None else quote.method
         index = self._store.quote_key_index(operation.mint, operation.quote)
         if index is None:
-            signatures = self._client.mint(operation.quote, blinded)
+            signatures = self._client.mint(operation.quote, blinded, method=method)
         else:
             key = self._seed.quote_key(index)
             try:
                 signature = quote_lock.sign(key, quote_lock.message(operation.quote, blinded))
-                signatures = self._client.mint(operation.quote, blinded, signature=signature)
+                signatures = self._client.mint(operation.quote, blinded, signature=signature, method=method)
             except MintError as error:
                 if error.code != Code.SIGNATURE_INVALID:
                     raise
                 signature = quote_lock.sign(key, quote_lock.old_message(operation.quote, blinded))
-                signatures = self._client.mint(operation.quote, blinded, signature=signature)
+                signatures = self._client.mint(operation.quote, blinded, signature=signature, method=method)
         return unblind(outputs, signatures, self._keyring.load(o.keyset_id for o in outputs))
 
     def _resolve_mint(self, operation: Operation) -> None:
@@ -247,6 +250,7 @@ class Journal:
                     messages(outputs),
                     prefer_async=True if prefer_async else None,
                     timeout_s=timeout_s,
+                    method=self._melt_method(entry),
                 )
             except MintError as error:
                 return self._after_refused_melt(operation, error)
@@ -290,7 +294,7 @@ class Journal:
         for _ in range(RESOLVE_ROUNDS):
             # The states first: a quote that is asked for afterwards cannot be older than they are.
             states = self._states(self._store.inputs(operation.id))
-            quote = self._client.melt_quote(operation.quote)
+            quote = self._client.melt_quote(operation.quote, method=self._melt_method(operation))
             self._store_melt_quote(operation.mint, quote)
             found = set(states.values())
             if found == {ProofState.SPENT} and quote.state == MeltQuoteState.PAID:
@@ -310,6 +314,10 @@ class Journal:
             return
         else:
             self._settle_inputs(operation.id, states, error)
+
+    def _melt_method(self, operation: Operation) -> str:
+        quote = None if operation.quote is None else self._store.melt_quote(operation.mint, operation.quote)
+        return BOLT11 if quote is None else quote.method
 
     def _reopen_melt(self, operation: Operation) -> None:
         """A melt that was given up, but whose request may have reached the mint after that."""

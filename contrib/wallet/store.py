@@ -21,6 +21,7 @@ from contrib.wallet.errors import WalletError
 from contrib.wallet.keysets import Keyset
 from contrib.wallet.proofs import ProofDleq, WalletProof
 from ledger import models
+from ledger.methods import BOLT12
 
 BUSY_TIMEOUT_S = 30.0
 SCHEMA_VERSION = 1
@@ -29,6 +30,7 @@ MAX_STORED_AMOUNT = 2**63 - 1
 
 OperationKind = Literal["mint", "swap", "receive", "melt", "send"]
 OperationState = Literal["open", "pending", "sent", "done", "failed"]
+MintQuote = models.MintQuoteBolt11 | models.MintQuoteBolt12
 StoredState = Literal["unspent", "reserved", "sent", "pending", "spent"]
 
 
@@ -386,7 +388,7 @@ class Store:
 
     # --- quotes -------------------------------------------------------------------------------------------------
 
-    def put_mint_quote(self, mint: str, quote: models.MintQuoteBolt11, key_index: int | None = None) -> None:
+    def put_mint_quote(self, mint: str, quote: MintQuote, key_index: int | None = None) -> None:
         """Keep the newest form of a mint quote: one that was on its way for longer must not undo a later one."""
         self._run(
             "INSERT INTO mint_quotes VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET body = excluded.body"
@@ -394,15 +396,15 @@ class Store:
             *(mint, quote.quote, key_index, quote.model_dump_json(), int(time.time())),
         )
 
-    def mint_quotes(self, mint: str) -> list[models.MintQuoteBolt11]:
+    def mint_quotes(self, mint: str) -> list[MintQuote]:
         """All mint quotes, oldest first."""
         rows = self._rows("SELECT body FROM mint_quotes WHERE mint = ? ORDER BY created_at, id", mint)
-        return [models.MintQuoteBolt11.model_validate_json(row["body"]) for row in rows]
+        return [_mint_quote(row["body"]) for row in rows]
 
-    def mint_quote(self, mint: str, quote: str) -> models.MintQuoteBolt11 | None:
+    def mint_quote(self, mint: str, quote: str) -> MintQuote | None:
         """One mint quote as it was last seen."""
         rows = self._rows("SELECT body FROM mint_quotes WHERE mint = ? AND id = ?", mint, quote)
-        return models.MintQuoteBolt11.model_validate_json(rows[0]["body"]) if rows else None
+        return _mint_quote(rows[0]["body"]) if rows else None
 
     def quote_key_index(self, mint: str, quote: str) -> int | None:
         """Index of the key that locks a mint quote."""
@@ -434,6 +436,11 @@ def _statements(script: str) -> Iterator[str]:
         if sqlite3.complete_statement(statement):
             yield statement
             statement = ""
+
+
+def _mint_quote(body: str) -> MintQuote:
+    model = models.MintQuoteBolt12 if json.loads(body)["method"] == BOLT12 else models.MintQuoteBolt11
+    return model.model_validate_json(body)
 
 
 def _keyset(row: sqlite3.Row) -> Keyset:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from contrib.wallet import bolt11, restore, tokens
+from contrib.wallet import bolt11, bolt12, restore, tokens
 from contrib.wallet.client import MintClient, normal_url
 from contrib.wallet.errors import MintError, MintUnreachableError, ProtocolError, TokenError, WalletError
 from contrib.wallet.journal import Journal
@@ -24,9 +24,10 @@ from contrib.wallet.outputs import blank_output_count
 from contrib.wallet.proofs import WalletProof
 from contrib.wallet.seed import Seed, check_words, new_words
 from contrib.wallet.selection import select, select_exact, token_amounts
-from contrib.wallet.store import MAX_STORED_AMOUNT, Operation, OperationKind, PlannedOutput, Store
+from contrib.wallet.store import MAX_STORED_AMOUNT, MintQuote, Operation, OperationKind, PlannedOutput, Store
 from ledger import models
 from ledger.errors import Code
+from ledger.methods import BOLT11, BOLT12
 from ledger.models import MeltQuoteState, MintQuoteState, ProofState
 
 log = logging.getLogger(__name__)
@@ -93,6 +94,12 @@ class Wallet:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def to_msat(self, amount: int) -> int:
+        """An amount of the wallet's unit in millisatoshis. Raises WalletError for units that have no fixed price."""
+        if self.unit not in _MSAT_PER_UNIT:
+            raise WalletError(f"what {amount} {self.unit} are in msat is the mint's affair: say the amount in msat")
+        return amount * _MSAT_PER_UNIT[self.unit]
 
     # --- looking ------------------------------------------------------------------------------------------------
 
@@ -168,17 +175,37 @@ class Wallet:
         _check_amount(amount)
         if lock is None:
             lock = self._mint_supports("20")
-        index = pubkey = None
-        if lock:
-            with self.store.transaction():
-                index = self.store.next_quote_key()
-            pubkey = self.seed.quote_key(index).public_key.format().hex()
+        index, pubkey = self._new_quote_key() if lock else (None, None)
         quote = self.client.request_mint_quote(amount, self.unit, description=description, pubkey=pubkey)
         if quote.unit != self.unit or quote.amount != amount:
             raise ProtocolError(f"the mint quoted {quote.amount} {quote.unit} instead of {amount} {self.unit}")
         if lock and quote.pubkey != pubkey:
             raise ProtocolError("the mint did not lock the quote to the key that was sent (NUT-20)")
         self._check_mint_invoice(quote.request, amount)
+        with self.store.transaction():
+            self.store.put_mint_quote(self.mint_url, quote, index)
+        return quote
+
+    def _new_quote_key(self) -> tuple[int, str]:
+        with self.store.transaction():
+            index = self.store.next_quote_key()
+        return index, self.seed.quote_key(index).public_key.format().hex()
+
+    def request_offer(self, amount: int | None = None, description: str | None = None) -> models.MintQuoteBolt12:
+        """Ask for an offer, which can be paid again and again; without `amount` its payers say how much. The quote is
+        tied to a key of this wallet (NUT-20, 25).
+
+        Raises MintError, and ProtocolError if the offer is not over that amount.
+        """
+        if amount is not None:
+            _check_amount(amount)
+        index, pubkey = self._new_quote_key()
+        quote = self.client.request_mint_offer(amount, self.unit, description=description, pubkey=pubkey)
+        if (quote.unit, quote.amount, quote.pubkey) != (self.unit, amount, pubkey):
+            raise ProtocolError("the mint's quote is not for the amount, unit or key that were sent")
+        offer = bolt12.decode(quote.request)
+        if self.unit in _MSAT_PER_UNIT and offer.amount_msat != (None if amount is None else self.to_msat(amount)):
+            raise ProtocolError(f"the mint's offer is over {offer.amount_msat} msat, not {amount} {self.unit}")
         with self.store.transaction():
             self.store.put_mint_quote(self.mint_url, quote, index)
         return quote
@@ -194,6 +221,31 @@ class Wallet:
         with self.store.transaction():
             self.store.put_mint_quote(self.mint_url, quote)
         return quote
+
+    def offer(self, quote_id: str) -> models.MintQuoteBolt12:
+        """The mint's present view of a mint quote for an offer."""
+        quote = self.client.mint_offer(quote_id)
+        with self.store.transaction():
+            self.store.put_mint_quote(self.mint_url, quote)
+        return quote
+
+    def _look(self, quote_id: str) -> MintQuote:
+        """The mint's present view of a mint quote of any kind."""
+        known = self.store.mint_quote(self.mint_url, quote_id)
+        return self.offer(quote_id) if known is not None and known.method == BOLT12 else self.mint_quote(quote_id)
+
+    def wait_offer(
+        self,
+        quote_id: str,
+        timeout: float,
+        progress: Callable[[models.MintQuoteBolt12], None] | None = None,
+    ) -> models.MintQuoteBolt12:
+        """Ask until more is paid than issued, or `timeout` seconds are over; returns the quote as it is then.
+
+        `progress` is called with every answer.
+        """
+        ask = _telling(lambda: self.offer(quote_id), progress)
+        return _poll(ask, lambda quote: quote.amount_paid > quote.amount_issued, timeout)
 
     def wait_mint(
         self,
@@ -219,10 +271,12 @@ class Wallet:
         for operation in interrupted:
             if self.store.operation(operation.id).state == "done":
                 return self.journal.signed_outputs(self.journal.outputs(operation.id))
-        quote = self.mint_quote(quote_id)
+        quote = self._look(quote_id)
         if quote.unit != self.unit:
             raise WalletError(f"quote {quote_id} is in {quote.unit}: use --unit {quote.unit}")
         wanted = amount or quote.amount_paid - quote.amount_issued or quote.amount or 0
+        if quote.method == BOLT12 and not wanted:
+            raise WalletError("nothing has been paid for this offer that was not issued already")
         _check_amount(wanted)
 
         def begin() -> int:
@@ -240,15 +294,16 @@ class Wallet:
         self.recover()
         issued = {}
         for quote in self.store.mint_quotes(self.mint_url):
-            if quote.unit == self.unit and quote.state != MintQuoteState.ISSUED:
-                now = self.mint_quote(quote.quote)
+            is_over = isinstance(quote, models.MintQuoteBolt11) and quote.state == MintQuoteState.ISSUED
+            if quote.unit == self.unit and not is_over:
+                now = self._look(quote.quote)
                 if now.amount_paid > now.amount_issued:
                     issued[quote.quote] = sum(proof.amount for proof in self.mint(quote.quote))
         return issued
 
     def _note_issued(self, quote_id: str) -> None:
         try:
-            self.mint_quote(quote_id)
+            self._look(quote_id)
         except WalletError as error:  # the proofs are here; the list of quotes may be out of date
             log.info("mint quote not refreshed: %s", error)
 
@@ -436,18 +491,17 @@ class Wallet:
     # --- melt ---------------------------------------------------------------------------------------------------
 
     def melt_quote(self, invoice: str, *, amount_msat: int | None = None) -> models.MeltQuoteLightning:
-        """Ask what paying `invoice` costs; `amount_msat` for one that names no amount.
+        """Ask what paying `invoice` costs, or an offer; `amount_msat` for one that names no amount.
 
         Raises InvoiceError, MintError, and ProtocolError if the quote is not for what the invoice says.
         """
-        request = bolt11.plain(invoice)
-        decoded = bolt11.decode(request)
-        if decoded.amount_msat is None and amount_msat is None:
-            raise WalletError("the invoice names no amount: say how much to pay, in msat")
-        quote = self.client.request_melt_quote(request, self.unit, amount_msat=amount_msat)
-        if bolt11.plain(quote.request) != request or quote.unit != self.unit:
+        request, method, named_msat = _read_request(invoice)
+        if named_msat is None and amount_msat is None:
+            raise WalletError("the invoice or offer names no amount: say how much to pay")
+        quote = self.client.request_melt_quote(request, self.unit, amount_msat=amount_msat, method=method)
+        if bolt12.plain(quote.request) != bolt12.plain(request) or quote.unit != self.unit:
             raise ProtocolError("the mint's melt quote is for another invoice or unit")
-        due_msat = decoded.amount_msat or amount_msat or 0
+        due_msat = named_msat or amount_msat or 0
         if self.unit in _MSAT_PER_UNIT and quote.amount != -(-due_msat // _MSAT_PER_UNIT[self.unit]):
             raise ProtocolError(f"the mint asks for {quote.amount} {self.unit} to pay an invoice over {due_msat} msat")
         with self.store.transaction():
@@ -464,7 +518,8 @@ class Wallet:
     ) -> models.MeltQuoteLightning:
         """Pay. Returns the quote: PAID, or PENDING if the mint has taken it on and is still paying.
 
-        What this wallet is paying or has paid already, quote or invoice, is not paid again: its state is returned.
+        What this wallet is paying or has paid already, quote or invoice, is not paid again: its state is returned. (An
+        offer is: a new quote is asked for each time.)
         `timeout` (seconds) bounds the wait for a synchronous answer; after it, too, the quote may be PENDING.
         Raises MintError if it was refused or failed (20004), NotEnoughFundsError, and MintUnreachableError if the
         outcome is not known: `check_melt` will tell.
@@ -484,7 +539,8 @@ class Wallet:
     def quote_to_pay(
         self, quote_or_invoice: str | models.MeltQuoteLightning, *, amount_msat: int | None = None
     ) -> models.MeltQuoteLightning:
-        """The melt quote that `melt` would use: a known one, or a new one for an invoice. Raises as `melt_quote`."""
+        """The melt quote that `melt` would use: a known one, or a new one for an invoice or offer. Raises as
+        `melt_quote`."""
         if isinstance(quote_or_invoice, models.MeltQuoteLightning):
             quote_or_invoice = quote_or_invoice.quote
         elif bolt11.looks_like_invoice(quote_or_invoice):
@@ -493,9 +549,13 @@ class Wallet:
                 if known.request == request and self._attempts(known.quote, "melt", "open", "pending", "done"):
                     return known
             return self.melt_quote(request, amount_msat=amount_msat)
+        elif bolt12.looks_like_offer(quote_or_invoice):
+            return self.melt_quote(quote_or_invoice, amount_msat=amount_msat)
         quote = self.store.melt_quote(self.mint_url, quote_or_invoice)
         if quote is None:
-            raise WalletError(f"{quote_or_invoice!r} is neither an invoice nor a melt quote of this wallet")
+            raise WalletError(
+                f"{quote_or_invoice!r} is neither an invoice, nor an offer, nor a melt quote of this wallet"
+            )
         return quote
 
     def _begin_melt(self, quote: models.MeltQuoteLightning) -> int:
@@ -514,8 +574,11 @@ class Wallet:
         done = self._attempts(quote_id, "melt", "done")
         return done[0].cost if done else None
 
-    def preimage_is_valid(self, quote: models.MeltQuoteLightning) -> bool:
-        """Whether the quote carries the proof that its invoice was paid."""
+    def preimage_is_valid(self, quote: models.MeltQuoteLightning) -> bool | None:
+        """Whether the quote carries the proof that its invoice was paid. None for an offer: the mint has fetched an
+        invoice for it, and the wallet has never seen that."""
+        if quote.method == BOLT12:
+            return None
         return bolt11.decode(quote.request).is_paid_by(quote.payment_preimage or "")
 
     def check_melt(self, quote_id: str) -> models.MeltQuoteLightning:
@@ -527,7 +590,8 @@ class Wallet:
             quote = self.store.melt_quote(self.mint_url, quote_id)
             assert quote is not None
             return quote
-        quote = self.client.melt_quote(quote_id)
+        known = self.store.melt_quote(self.mint_url, quote_id)
+        quote = self.client.melt_quote(quote_id, method=BOLT11 if known is None else known.method)
         with self.store.transaction():
             self.store.put_melt_quote(self.mint_url, quote)
         if attempts and attempts[0].state == "failed" and quote.state == MeltQuoteState.PAID:
@@ -609,6 +673,15 @@ def _seed_of(store: Store, words: str | None) -> Seed:
 def _check_amount(amount: int) -> None:
     if type(amount) is not int or not 0 < amount <= MAX_STORED_AMOUNT:
         raise WalletError(f"{amount!r} is not an amount: a whole number from 1 to {MAX_STORED_AMOUNT} is")
+
+
+def _read_request(text: str) -> tuple[str, str, int | None]:
+    """What to send to the mint, the method, and the amount (msat) that an invoice or offer names."""
+    if bolt12.looks_like_name(text):
+        return text.strip(), BOLT12, None
+    if bolt12.looks_like_offer(text):
+        return bolt12.plain(text), BOLT12, bolt12.decode(text).amount_msat
+    return bolt11.plain(text), BOLT11, bolt11.decode(text).amount_msat
 
 
 def _ascending(outputs: list[PlannedOutput]) -> list[PlannedOutput]:
