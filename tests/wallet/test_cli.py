@@ -138,13 +138,20 @@ def test_pay(funded_run: Run, mint: FakeMint) -> None:
     assert run("balance").stdout == "898 sat\n"
 
 
+def pending_until(outcome: Callable[[], None]) -> Callable[[dict[str, Any]], str]:
+    """A payment that is pending for a moment from when it begins."""
+
+    def begin(_quote: dict[str, Any]) -> str:
+        threading.Timer(0.5, outcome).start()
+        return "PENDING"
+
+    return begin
+
+
 def test_pay_async(funded_run: Run, mint: FakeMint) -> None:
     run = funded_run
-    mint.payments = lambda quote: "PENDING"
-    payer = threading.Timer(0.5, lambda: mint.settle("melt-quote-2"))
-    payer.start()
+    mint.payments = pending_until(lambda: mint.settle("melt-quote-2"))
     result = run("pay", invoice(100), "--async")
-    payer.join()
     assert "paying: PENDING, 0 s" in result.stderr.splitlines()
     assert result.stdout.startswith("paid 100 sat, 0 sat fees")
 
@@ -162,11 +169,8 @@ def test_pay_without_waiting(funded_run: Run, mint: FakeMint) -> None:
 
 def test_a_payment_that_fails_later(funded_run: Run, mint: FakeMint) -> None:
     run = funded_run
-    mint.payments = lambda quote: "PENDING"
-    failing = threading.Timer(0.3, lambda: mint.release("melt-quote-2", "no route\x1b[2J found"))
-    failing.start()
+    mint.payments = pending_until(lambda: mint.release("melt-quote-2", "no route\x1b[2J found"))
     result = run("pay", invoice(100), "--async", fails=True)
-    failing.join()
     assert "the payment failed: no route [2J found; the ecash is free again" in result.stderr
 
 
