@@ -31,6 +31,8 @@ EMERGENCY_SAT = 25_000
 """What must be left, since the node has an anchor channel."""
 FLOOR_PERKW = 253
 P2TR_OUTPUT_WEIGHT = 172
+GETINFO_LAG_S = 0.05
+"""`getinfo` tells a new height only when gossipd knows of it, after `block_added`."""
 
 _KIND = "coins"
 
@@ -59,6 +61,8 @@ class Coins:
         self._bitcoin = bitcoin
         self.view: list[Block] = []
         """The chain as far as the node has processed it."""
+        self.told_height = bitcoin.base
+        """What `getinfo` says while the node is not reading its last blocks again: it lags."""
         self.clock_ahead_s = 0
         """How much later than now moves say that they were seen."""
         self._addresses: dict[bytes, str] = {}
@@ -80,6 +84,7 @@ class Coins:
             self._listed = {bytes.fromhex(txid): None for txid in saved["listed"]}
             self._moves = saved["moves"]
         self.view = list(self._bitcoin.blocks)
+        self.told_height = self.height
 
     def save(self) -> None:
         """Keep everything for the next run."""
@@ -136,6 +141,7 @@ class Coins:
             for owned in self._own(tx):
                 self._move("deposit", owned, block)
         self._node.notify("block_added", {"hash": block.hash, "height": block.height})
+        self._node.loop.call_later(GETINFO_LAG_S, setattr, self, "told_height", self.height)
 
     def _own(self, tx: Transaction) -> list[Owned]:
         """The outputs of a transaction that are ours, known from now on, and the transaction with them."""

@@ -103,7 +103,7 @@ async def _getinfo(node: Node, _request: Request, _args: Args) -> Result:
         "address": [],
         "binding": [],
         "version": node.settings.version,
-        "blockheight": node.blockheight,
+        "blockheight": node.told_height,
         "network": node.network,
         "fees_collected_msat": 0,
         "lightning-dir": str(node.network_directory),

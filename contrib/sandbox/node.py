@@ -445,6 +445,11 @@ class Node:
 
     # -- the chain -----------------------------------------------------------------------------------------------
 
+    @property
+    def told_height(self) -> int:
+        """What `getinfo` says."""
+        return self.coins.told_height if self._replay_timer is None else self.coins.height
+
     def mine(self, blocks: int = 1, *, empty: bool = False, mined_at: int | None = None) -> None:
         """Blocks are found, with everything that waits, or empty; `mined_at`: the time that they claim."""
         for _ in range(blocks):

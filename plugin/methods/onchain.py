@@ -41,7 +41,8 @@ MORE_INPUTS = 2
 """So many coins more than at quote time may be needed before the fee reserve doesn't suffice."""
 LONGEST_SCRIPT = b"\0" * 34
 RETRY_S = (1.0, 5.0, 30.0)
-"""Pauses before another look, when the node could not be asked, or the ledger not be written; the last one repeats."""
+"""Pauses before another look, when the node could not be asked, or is behind the chain, or the ledger could not be
+written; the last one repeats."""
 SECONDS_PER_DAY = 24 * 3600
 
 TOO_LITTLE = "the mint has too little bitcoin on the chain to pay this"
@@ -76,9 +77,17 @@ class OnchainMethod(Method):
             minimum_sat=self.mint_limits.minimum_msat // MSAT_PER_SAT,
             confirmations=settings.onchain_confirmations,
         )
-        self.payouts = Payouts(mint.ledger, chain, network=info.network, confirmations=settings.onchain_confirmations)
+        self.payouts = Payouts(
+            mint.ledger,
+            chain,
+            synced_height=self._synced_height,
+            network=info.network,
+            confirmations=settings.onchain_confirmations,
+        )
         self._hint = asyncio.Event()
+        self._again: asyncio.TimerHandle | None = None
         self._moved = True
+        self._last_added: int | None = None
 
     # --- quotes ---------------------------------------------------------------------------------------------------
 
@@ -183,11 +192,11 @@ class OnchainMethod(Method):
 
     async def _pay(self, quote_id: str) -> None:
         try:
-            await self.payouts.pay(quote_id)
+            if await self.payouts.pay(quote_id):
+                return
         except (RpcError, NodeUnavailableError, OutcomeUnknownError, StorageError) as error:
             log.info("can't send an on-chain payment now, will try again: %s", error)
-            await asyncio.sleep(RETRY_S[0])
-            self._hint.set()
+        self._look_again(RETRY_S[0])
 
     async def start(self) -> None:
         """Begin to follow the chain, from where it was followed to the last time."""
@@ -201,7 +210,8 @@ class OnchainMethod(Method):
             case CoinsMoved() | EventsLost():
                 self._moved = True
                 self._hint.set()
-            case BlockAdded():
+            case BlockAdded(height):
+                self._last_added = height
                 self._hint.set()
 
     async def _follow(self) -> None:
@@ -211,15 +221,22 @@ class OnchainMethod(Method):
             await self._hint.wait()
             self._hint.clear()
             try:
-                await self._look()
-                failures = 0
+                done = await self._look()
             except (RpcError, NodeUnavailableError, OutcomeUnknownError, StorageError) as error:
                 log.info("can't look at the chain now, will try again: %s", error)
-                await asyncio.sleep(RETRY_S[min(failures, len(RETRY_S) - 1)])
-                failures += 1
-                self._hint.set()
+                done = False
+            failures = 0 if done else failures + 1
+            if failures:
+                self._look_again(RETRY_S[min(failures, len(RETRY_S)) - 1])
 
-    async def _look(self) -> None:
+    def _look_again(self, delay_s: float) -> None:
+        """A hint some time later, in case that none comes before."""
+        if self._again is not None:
+            self._again.cancel()
+        self._again = asyncio.get_running_loop().call_later(delay_s, self._hint.set)
+
+    async def _look(self) -> bool:
+        """Look at what is under way; False if the node is behind the chain."""
         if self._moved:
             self._moved = False
             try:
@@ -228,9 +245,13 @@ class OnchainMethod(Method):
                 self._moved = True
                 raise
         if not self._deposits.is_watching() and not self.payouts.are_pending():
-            return
-        height = await self._chain.synced_height()
+            return True
+        height = await self._synced_height()
         if height is None:
-            return  # a block that is still to come, for us or for the node, says when
+            return False
         await self._deposits.credit(height)
         await self.payouts.look(height)
+        return True
+
+    async def _synced_height(self) -> int | None:
+        return await self._chain.synced_height(self._last_added)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ledger.errors import StorageError
@@ -63,9 +63,18 @@ class View:
 class Payouts:
     """Sends the transactions of on-chain melts and decides about them. One object for all melts of the mint."""
 
-    def __init__(self, ledger: Ledger, chain: Chain, *, network: str, confirmations: int) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        chain: Chain,
+        *,
+        synced_height: Callable[[], Awaitable[int | None]],
+        network: str,
+        confirmations: int,
+    ) -> None:
         self._ledger = ledger
         self._chain = chain
+        self._synced_height = synced_height
         self._network = network
         self._confirmations = confirmations
         self._height = 0
@@ -94,19 +103,20 @@ class Payouts:
 
     # --- hints ----------------------------------------------------------------------------------------------------
 
-    async def pay(self, quote_id: str) -> None:
-        """Hint: this melt has begun.
+    async def pay(self, quote_id: str) -> bool:
+        """Hint: this melt has begun. False if the node was not ready for it: then look again soon.
 
-        Raises RpcError, NodeUnavailableError, OutcomeUnknownError or StorageError: then look again later."""
+        Raises RpcError, NodeUnavailableError, OutcomeUnknownError or StorageError: likewise."""
         async with self._lock:
             melt = self._ledger.pending_payout(quote_id)
             if melt is None or melt.built is not None:
-                return
-            height = await self._chain.synced_height()
+                return True
+            height = await self._synced_height()
             if height is None:
                 self._note_problem(melt, "the node is catching up with the chain")
-            else:
-                await self._build_and_send(melt, height)
+                return False
+            await self._build_and_send(melt, height)
+            return True
 
     async def look(self, height: int) -> None:
         """Hint: the chain has this height now. Raises as `pay` does."""

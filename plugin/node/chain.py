@@ -1,9 +1,10 @@
 """The node's on-chain wallet as a mint needs to see it. Knows nothing of Cashu.
 
-lightningd's view is what counts here, and three things about it are not as they seem (all measured on v26.06):
+lightningd's view is what counts here, and some things about it are not as they seem (all measured on v26.06):
 
 * after its start it replays its last blocks, and until then its coins look unconfirmed: see `synced_height`;
 * its account moves are only ever added to: a reorganised block takes none back, and one that comes again adds none;
+* `getinfo` tells a new height only some time after `block_added`, but all else is up to date by then;
 * an error of `sendpsbt` says nothing about the transaction: it may be in the mempool, or in a block.
 """
 
@@ -64,12 +65,12 @@ class Chain:
 
     # --- looking --------------------------------------------------------------------------------------------------
 
-    async def synced_height(self) -> int | None:
+    async def synced_height(self, last_added: int | None) -> int | None:
         """The height of the chain; None while the node has not processed all that bitcoind has.
 
-        Raises RpcError if bitcoind is down."""
+        `last_added`: of the last `block_added`, if there was one yet. Raises RpcError if bitcoind is down."""
         tip = (await self._rpc.call("getchaininfo", last_height=0))["blockcount"]
-        height = (await self._rpc.call("getinfo"))["blockheight"]
+        height = (await self._rpc.call("getinfo"))["blockheight"] if last_added is None else last_added
         return int(height) if height >= tip else None
 
     async def coins(self, *, spent: bool) -> dict[Outpoint, Coin]:

@@ -458,6 +458,10 @@ class Network:
         self._running.append(mint)
         return mint
 
+    def replace(self, node: Node, other: Node) -> None:
+        """The same node in another form is the one to be discarded."""
+        self._running[self._running.index(node)] = other
+
     def discard(self, node: Node) -> list[str]:
         """Stop a node, and say what was wrong with it."""
         self._running.remove(node)
@@ -492,6 +496,14 @@ class Network:
             return all(i["blockheight"] >= height and "warning_lightningd_sync" not in i for i in infos)
 
         wait_for(followed, "the chain to be followed")
+
+    def restart_bitcoind_without_mempool(self) -> None:
+        """The chain's node ends and comes back; it forgets what waited for a block, unless it pays its own wallet."""
+        self.bitcoind.rpc.stop()  # not its own `stop`: that one ends what stands between it and the nodes, too
+        self.bitcoind.proc.wait(PATIENCE_S)
+        for path in Path(self.bitcoind.bitcoin_dir).rglob("mempool.dat"):
+            path.unlink()
+        self.bitcoind.start()
 
     def _fund(self, *nodes: Node) -> None:
         """Give nodes the coins for all channels that they will open."""
