@@ -650,12 +650,26 @@ class Histories(RuleBasedStateMachine):
             shutil.rmtree(self.folder)
 
 
-TestHistories = Histories.TestCase
-TestHistories.settings = settings(
-    max_examples=30,
-    stateful_step_count=100,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+def histories(count: int, steps: int) -> settings:
+    return settings(
+        max_examples=count,
+        stateful_step_count=steps,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+TestHistories = pytest.mark.timeout(900)(Histories.TestCase)
+"""Enough to find what is wrong in general."""
+TestHistories.settings = histories(count=20, steps=80)
+
+
+class ManyHistories(Histories):
+    """The same, for a test of its own."""
+
+
+TestManyHistories = pytest.mark.slow(pytest.mark.timeout(3600)(ManyHistories.TestCase))
+"""Enough to find what is wrong in rare cases."""
+TestManyHistories.settings = histories(count=100, steps=100)
