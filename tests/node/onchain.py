@@ -52,6 +52,8 @@ class Payout:
 class OnchainMint(Mint):
     """A mint that dies where a test wants it to."""
 
+    _armed_at = 0
+
     @property
     def _plan(self) -> Path:
         return self.log_path.with_name("inside.json")
@@ -63,11 +65,12 @@ class OnchainMint(Mint):
 
     def arm(self, point: str) -> None:
         """The plugin kills itself when it comes to this point."""
+        self._armed_at = len(self.log_lines())
         self._plan.with_suffix(".armed").write_text(point)
 
     def wait_dead(self) -> None:
-        """Wait until the plugin has killed itself."""
-        wait_for(lambda: not self._children("nutbolt.py"), "the plugin to die")
+        """Wait until the plugin has killed itself, and the node has noticed."""
+        self.wait_for_log(r"plugin-nutbolt\.py: .*exited", self._armed_at)
         self._plan.with_suffix(".armed").unlink()
 
     def coins(self) -> list[dict[str, Any]]:
