@@ -48,12 +48,19 @@ class Audit:
     paid_out_msat: int
     routing_fees_msat: int
     outstanding_msat: int
+    unissued_msat: int
+    """Paid for by wallets, which may still ask for its ecash."""
     faults: tuple[str, ...]
 
     @property
+    def owed_msat(self) -> int:
+        """What the mint owes: the ecash in wallets' hands, and what they may still have issued."""
+        return self.outstanding_msat + self.unissued_msat
+
+    @property
     def earned_msat(self) -> int:
-        """What the mint has above its ecash: fees taken and roundings."""
-        return self.received_msat - self.paid_out_msat - self.routing_fees_msat - self.outstanding_msat
+        """What the mint has above what it owes: fees taken and roundings."""
+        return self.received_msat - self.paid_out_msat - self.routing_fees_msat - self.owed_msat
 
 
 def keyset_books(db: apsw.Connection) -> list[KeysetBooks]:
@@ -90,12 +97,14 @@ def audit(db: apsw.Connection) -> Audit:
     paid_out = sum(books.paid_out_msat for books in methods)
     routing_fees = sum(books.routing_fees_msat for books in methods)
     outstanding_msat = sum(to_msat(books.outstanding, books.unit) for books in keysets)
-    if outstanding_msat > received - paid_out - routing_fees:
+    unissued = fetch_all(db, "SELECT unit, sum(amount_paid - amount_issued) FROM mint_quotes GROUP BY unit")
+    unissued_msat = sum(to_msat(amount, unit) for unit, amount in unissued)
+    if outstanding_msat + unissued_msat > received - paid_out - routing_fees:
         faults.append(
-            f"outstanding {outstanding_msat} msat is more than received {received} - paid out {paid_out}"
-            f" - routing fees {routing_fees}"
+            f"outstanding {outstanding_msat} msat and unissued {unissued_msat} msat are more than received {received}"
+            f" - paid out {paid_out} - routing fees {routing_fees}"
         )
-    return Audit(keysets, methods, received, paid_out, routing_fees, outstanding_msat, tuple(faults))
+    return Audit(keysets, methods, received, paid_out, routing_fees, outstanding_msat, unissued_msat, tuple(faults))
 
 
 def _keyset_faults(db: apsw.Connection, keysets: tuple[KeysetBooks, ...]) -> list[str]:

@@ -281,18 +281,12 @@ class MeltQuoteBolt11Request(Wire):
     options: MeltQuoteOptions | None = None
 
 
-class MeltQuoteBolt12Options(Wire):
-    """Options of a melt quote request for an offer."""
-
-    amountless: AmountlessOption | None = None
-
-
 class MeltQuoteBolt12Request(Wire):
     """`POST /v1/melt/quote/bolt12`."""
 
     request: PaymentRequest
     unit: Unit
-    options: MeltQuoteBolt12Options | None = None
+    options: MeltQuoteOptions | None = None
 
 
 class MeltQuoteOnchainRequest(Wire):

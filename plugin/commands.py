@@ -54,20 +54,29 @@ async def audit_books(mint: Mint) -> dict[str, Any]:
             return audit.audit(db)
 
     books = await asyncio.to_thread(recompute)
-    funds = await mint.node.funds()
-    owned_msat = funds.channels_msat + funds.onchain_msat
-    covered = owned_msat >= books.outstanding_msat
+    sent = [melt for melt in services.ledger.pending_payouts() if melt.built is not None]
+    funds = await mint.node.funds({melt.built.txid.hex() for melt in sent if melt.built is not None})
+    # What is on its way out on the chain is owed until it has arrived for good; so it counts as owned as well.
+    on_the_way_msat = sum(melt.amount_msat + melt.built.fee_sat * 1000 for melt in sent if melt.built is not None)
+    owned_msat = funds.channels_msat + funds.onchain_msat + on_the_way_msat
+    covered = owned_msat >= books.owed_msat
     return {
         "balanced": not books.faults,
         "covered": covered,
         "sentence": _sentence(books, owned_msat),
         "faults": list(books.faults),
+        "owed_msat": books.owed_msat,
         "outstanding_msat": books.outstanding_msat,
+        "unissued_msat": books.unissued_msat,
         "received_msat": books.received_msat,
         "paid_out_msat": books.paid_out_msat,
         "fees_paid_msat": books.routing_fees_msat,
         "earned_msat": books.earned_msat,
-        "node": {"channels_msat": funds.channels_msat, "onchain_msat": funds.onchain_msat},
+        "node": {
+            "channels_msat": funds.channels_msat,
+            "onchain_msat": funds.onchain_msat,
+            "on_the_way_msat": on_the_way_msat,
+        },
         "methods": [
             {
                 "method": entry.method,
@@ -93,10 +102,10 @@ async def audit_books(mint: Mint) -> dict[str, Any]:
 
 
 def _sentence(books: audit.Audit, owned_msat: int) -> str:
-    owed, owned = f"{books.outstanding_msat} msat", f"{owned_msat} msat"
+    owed, owned = f"{books.owed_msat} msat", f"{owned_msat} msat"
     if books.faults:
         return f"THE BOOKS DO NOT BALANCE ({len(books.faults)} faults): stop the plugin and keep the ledger's file."
-    if owned_msat < books.outstanding_msat:
+    if owned_msat < books.owed_msat:
         return f"The books balance, but the mint owes {owed} and the node owns only {owned}."
     return f"The books balance: the mint owes {owed}, and the node owns {owned}."
 

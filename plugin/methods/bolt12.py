@@ -113,6 +113,8 @@ class Bolt12Method(LightningMethod):
 def _amount_msat(request: MeltQuoteBolt12Request, offer: Offer) -> int:
     """What this mint shall pay: the offer's amount, or the one named for an offer that leaves it open (NUT-25)."""
     amountless = request.options.amountless if request.options is not None else None
+    if request.options is not None and request.options.mpp is not None:
+        raise LedgerError(Code.QUOTE_REJECTED, "only a BOLT11 invoice can be paid in parts (NUT-15)")
     if offer.amount_msat is None:
         if amountless is None:
             raise LedgerError(Code.AMOUNTLESS_UNSUPPORTED, "the offer names no amount: options.amountless is missing")

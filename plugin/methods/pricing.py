@@ -97,7 +97,7 @@ class Pricing:
         if self._pays_itself(payee, paths):
             return 0
         fallback_msat = fee_reserve_msat(amount_msat, self._percent, self._minimum_msat)
-        route = await self._cheapest(amount_msat, paths[:MAX_PATHS], fallback_msat)
+        route = await self._cheapest(payee, amount_msat, paths[:MAX_PATHS], fallback_msat)
         return fallback_msat if route is None else reserve_for(route, fallback_msat)
 
     def _pays_itself(self, payee: str, paths: Sequence[PathHead]) -> bool:
@@ -105,13 +105,17 @@ class Pricing:
         peers (BOLT12)."""
         return payee == self._own_id and any(path.node_id == self._own_id for path in paths)
 
-    async def _cheapest(self, amount_msat: int, paths: Sequence[PathHead], fallback_msat: int) -> Route | None:
+    async def _cheapest(
+        self, payee: str, amount_msat: int, paths: Sequence[PathHead], fallback_msat: int
+    ) -> Route | None:
         """The cheapest of the paths that cost no more than the fallback; if there are only dearer ones, of those."""
         found: list[Route] = []
         try:
             async with asyncio.timeout(PRICE_WAIT_S):
                 for maxfee_msat in sorted({fallback_msat, MOST_OF_FALLBACK * fallback_msat}):
-                    dearer = [path for path in paths if await self._is_dearer(path, amount_msat, maxfee_msat, found)]
+                    dearer = [
+                        path for path in paths if await self._is_dearer(payee, path, amount_msat, maxfee_msat, found)
+                    ]
                     if found or not dearer:
                         break
                     paths = dearer
@@ -119,7 +123,9 @@ class Pricing:
             log.debug("no price in time")
         return min(found, key=lambda route: route.fee_msat, default=None)
 
-    async def _is_dearer(self, path: PathHead, amount_msat: int, maxfee_msat: int, found: list[Route]) -> bool:
+    async def _is_dearer(
+        self, payee: str, path: PathHead, amount_msat: int, maxfee_msat: int, found: list[Route]
+    ) -> bool:
         """Adds the path's route to `found`; tells whether it can't only because it costs more than `maxfee_msat`."""
         if path.node_id is None or not path.htlc_minimum_msat <= amount_msat <= path.htlc_maximum_msat:
             return False
@@ -140,7 +146,7 @@ class Pricing:
         except ValueError as error:
             log.warning("no price: %s", error)
             return False
-        found.append(Route(route.fee_msat + inner_msat, route.direct and inner_msat == 0))
+        found.append(Route(route.fee_msat + inner_msat, route.direct and path.node_id == payee))
         return False
 
     async def _search(self, destination: str, path: PathHead, amount_msat: int, maxfee_msat: int) -> Route:

@@ -10,10 +10,13 @@ from typing import Any
 from plugin.node.rpc import NodeRpc, RpcError
 from plugin.node.view import PathHead
 
-FETCH_INTERVAL_S = 0.3
-"""Peers relay 4 onion messages at once and then one in 250 ms; more are dropped, and nobody is told (`lightningd`)."""
-FETCH_TIMEOUT_S = 15
+FETCH_INTERVAL_S = 0.6
+"""Peers relay 4 onion messages at once and then one in 250 ms; more are dropped, and nobody is told (`lightningd`).
+Question and answer may go over the same peer."""
+FETCH_TIMEOUT_S = 8
 """How long the issuer of an offer, or of a name, may take to answer."""
+FETCH_ATTEMPTS = 2
+"""Onion messages get lost; so many times an issuer is asked."""
 MAX_WAITING_FETCHES = 20
 """Requests that wait for their turn; further ones are refused."""
 
@@ -134,6 +137,8 @@ class Offers:
             raise OfferError(f"the offer is for another network; this node is on {network}")
         if "offer_currency" in decoded:
             raise OfferError("the offer's price is in another currency than bitcoin, which this mint can't pay")
+        if decoded.get("offer_paths") == []:  # lightningd v26.06 dies of it when asked for an invoice
+            raise OfferError("the offer has an empty list of paths: nobody can be asked for its invoice")
         if any(name.startswith("offer_recurrence") for name in decoded):
             raise OfferError("the offer is for repeated payments, which this mint can't make")
         return Offer(
@@ -152,12 +157,20 @@ class Offers:
             params["quantity"] = 1
         if name is not None:
             params["bip353"] = name
+        invoice = await self._fetch(params, FETCH_ATTEMPTS)
+        try:
+            return _read_invoice(invoice, await self._rpc.call("decode", string=invoice))
+        except (RpcError, LookupError, TypeError, ValueError):
+            raise OfferError("the offer's issuer gives an invoice that can't be read") from None
+
+    async def _fetch(self, params: dict[str, Any], attempts_left: int) -> str:
         await self._take_turn()
         try:
-            invoice = (await self._rpc.call("fetchinvoice", **params))["invoice"]
+            return str((await self._rpc.call("fetchinvoice", **params))["invoice"])
         except RpcError as error:
+            if error.code == OFFER_TIMEOUT and attempts_left > 1:
+                return await self._fetch(params, attempts_left - 1)
             raise OfferError(_REASONS.get(error.code, "this mint's node can't pay this offer")) from None
-        return _read_invoice(invoice, await self._rpc.call("decode", string=invoice))
 
     async def _take_turn(self) -> None:
         """One after the other, and not too fast. Raises OfferError if too many wait already."""
@@ -176,7 +189,7 @@ _REASONS = {
     OFFER_EXPIRED: "the offer has expired",
     OFFER_NO_ROUTE: "the offer's issuer can't be reached",
     OFFER_REFUSED: "the offer's issuer gives no invoice for it: it may have been used up or withdrawn",
-    OFFER_TIMEOUT: "the offer's issuer did not answer: try again",
+    OFFER_TIMEOUT: "no answer of the offer's issuer arrived in time: try again",
 }
 """Why there is no invoice, for a wallet. The issuer's own words may be anything: they stay here."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,11 +140,20 @@ class Node:
         """Store a text in the node's datastore."""
         await self._rpc.call("datastore", key=key, string=text, mode="create-or-replace")
 
-    async def funds(self) -> Funds:
-        """What the node owns: its side of open channels, and its coins, also those that are not confirmed yet."""
+    async def funds(self, own_txids: Collection[str]) -> Funds:
+        """What the node owns for certain: its side of open channels, and its coins.
+
+        A coin that is reserved is about to be spent, so it doesn't count; nor does one that is in no block yet, which
+        the node goes on listing if it never comes there, unless it comes from one of these transactions."""
         found = await self._rpc.call("listfunds")
         channels = sum(c["our_amount_msat"] for c in found["channels"] if c["state"] not in ENDED_CHANNEL_STATES)
-        return Funds(channels, sum(output["amount_msat"] for output in found["outputs"]))
+        coins = sum(
+            output["amount_msat"]
+            for output in found["outputs"]
+            if (output["status"] == "confirmed" and not output["reserved"])
+            or (output["status"] == "unconfirmed" and output["txid"] in own_txids)
+        )
+        return Funds(channels, coins)
 
     # --- receiving ------------------------------------------------------------------------------------------------
 

@@ -36,7 +36,9 @@ def test_the_figures_are_those_of_the_history(busy: Mint) -> None:
     assert (fee.issued, fee.redeemed, fee.fees) == (64 + 15 + 5, 32, 2)
     assert (audit.received_msat, audit.paid_out_msat, audit.routing_fees_msat) == (5999 + 64_000 + 512, 8000, 1500)
     assert audit.outstanding_msat == (64 + 15 + 5 - 32) * 1000 + 512
-    assert audit.earned_msat == 5999 + 2000 + 500
+    assert audit.unissued_msat == 5000  # of the 5999 msat received for a quote that nobody has issued
+    assert audit.owed_msat == audit.outstanding_msat + 5000
+    assert audit.earned_msat == 999 + 2000 + 500
 
 
 def test_outstanding_is_by_unit(busy: Mint) -> None:
@@ -71,7 +73,7 @@ def test_outstanding_is_by_unit(busy: Mint) -> None:
         ("UPDATE method_books SET received_msat = received_msat - 1", "are not what the rows sum to"),
         ("UPDATE method_books SET paid_out_msat = paid_out_msat - 1", "are not what the rows sum to"),
         ("UPDATE method_books SET routing_fees_msat = routing_fees_msat - 1", "are not what the rows sum to"),
-        ("UPDATE method_books SET received_msat = 0", "is more than received"),
+        ("UPDATE method_books SET received_msat = 0", "are more than received"),
         ("DELETE FROM receipts", "a mint quote's paid or issued amount"),
         ("UPDATE receipts SET received_msat = received_msat + 1", "are not what the rows sum to"),
         ("UPDATE receipts SET amount = amount + 1", "a mint quote's paid or issued amount"),
@@ -90,7 +92,9 @@ def test_a_routing_fee_that_the_mint_could_not_earn_back_is_a_fault(tmp_path: Pa
     proofs = mint.fund(alice, 8, 4)
     mint.settle(mint.begin(mint.melt_quote(8).quote, proofs[:1]), fee_msat=1)
     audit = mint.audit()
-    assert audit.faults == ("outstanding 4000 msat is more than received 12000 - paid out 8000 - routing fees 1",)
+    assert audit.faults == (
+        "outstanding 4000 msat and unissued 0 msat are more than received 12000 - paid out 8000 - routing fees 1",
+    )
     assert audit.earned_msat == -1
     mint.close()
 

@@ -598,7 +598,7 @@ class Histories(RuleBasedStateMachine):
     @invariant()
     def the_books_are_the_models(self) -> None:
         audit = self.mint.audit()
-        losses = [fault for fault in audit.faults if "is more than received" in fault]
+        losses = [fault for fault in audit.faults if "are more than received" in fault]
         assert (list(audit.faults), bool(losses)) == (losses, self.model.loss())
         for books in audit.keysets:
             model = self.model.keysets[books.id]

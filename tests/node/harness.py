@@ -505,6 +505,15 @@ class Network:
             path.unlink()
         self.bitcoind.start()
 
+    def pay_address(self, address: str, amount_sat: int) -> str:
+        """Somebody pays an address on the chain; the txid."""
+        return str(self.bitcoind.rpc.sendtoaddress(address, f"{amount_sat / 10**8:.8f}"))
+
+    def mine(self, blocks: int, *nodes: Node) -> None:
+        """Blocks are found, and followed by these nodes."""
+        self.bitcoind.generate_block(blocks)
+        self._follow_chain(*nodes)
+
     def _fund(self, *nodes: Node) -> None:
         """Give nodes the coins for all channels that they will open."""
         for node in nodes:

@@ -112,3 +112,33 @@ async def test_an_invoice_is_read_with_its_paths() -> None:
     (asked_for,) = [params for _, method, params in rpc.calls if method == "fetchinvoice"]
     assert (asked_for["quantity"], asked_for["bip353"], asked_for["amount_msat"]) == (1, "a@b", 7)
     assert 0 < asked_for["timeout"] < 60
+
+
+async def test_an_offer_with_an_empty_list_of_paths_is_never_asked_for() -> None:
+    """lightningd v26.06 ends itself when it is: its plugin for offers dies, which it can't do without."""
+    decoded = {"type": "bolt12 offer", "valid": True, "offer_chains": [offers.CHAINS["regtest"]], "offer_paths": []}
+    asked, rpc = offers_with(decode=lambda: decoded)
+    with pytest.raises(OfferError, match="empty list of paths"):
+        await asked.decode("lno1", "regtest")
+    del decoded["offer_paths"]
+    assert (await asked.decode("lno1", "regtest")).bolt12 == "lno1"
+    assert not rpc.times("fetchinvoice")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{"invoice_paths": [{"first_node_id": "03" * 33}]}, {"invoice_paths": None}, {"invoice_payment_hash": "x"}],
+)
+async def test_an_invoice_of_an_unknown_form_is_refused(broken: dict[str, Any]) -> None:
+    asked, _ = offers_with(fetchinvoice=lambda: {"invoice": "lni1"}, decode=lambda: INVOICE | broken)
+    with pytest.raises(OfferError, match="can't be read"):
+        await fetch(asked)
+
+
+async def test_an_invoice_that_the_node_cannot_decode_is_refused() -> None:
+    def refuse() -> Any:
+        raise RpcError("decode", -32602, "invalid")
+
+    asked, _ = offers_with(fetchinvoice=lambda: {"invoice": "lni1"}, decode=refuse)
+    with pytest.raises(OfferError, match="can't be read"):
+        await fetch(asked)

@@ -63,6 +63,17 @@ def test_every_figure_of_the_books(fresh: Mint) -> None:
     )
 
 
+def test_what_was_paid_for_and_not_issued_yet_is_owed_as_well(fresh: Mint) -> None:
+    purse = Purse(fresh)
+    quote = purse.request_mint(64)
+    fresh.node.pay_invoice(quote.request)
+    purse.wait_credited(quote)
+    books = audit(fresh)
+    assert (books["outstanding_msat"], books["unissued_msat"], books["owed_msat"]) == (0, 64_000, 64_000)
+    assert books["earned_msat"] == 0
+    assert "owes 64000 msat" in books["sentence"]
+
+
 def test_a_node_that_owns_less_than_the_mint_owes_is_said_to(fresh: Mint) -> None:
     Purse(fresh).fund(64)
     fresh.node.do(lambda node: setattr(node.channel, "to_us_msat", 63_999))

@@ -29,7 +29,7 @@ POINTS = (BEGIN, COMMITTED, SEND, SETTLE, RELEASE, QUOTE)
 CONSTANTS = {
     **FETCH_AT_ONCE,
     "plugin.node.offers:FETCH_TIMEOUT_S": 1,
-    "plugin.methods.verdict:ROUTING_GRACE_S": 3,
+    "plugin.methods.verdict:ROUTING_GRACE_S": 8,
     "plugin.methods.verdict:RETRY_S": 0.5,
 }
 
@@ -231,7 +231,7 @@ def test_an_issuer_that_gives_no_invoice_is_a_refusal_in_our_own_words(
     mint: Mint, purse: OfferPurse, behaviour: FetchBehaviour, words: str
 ) -> None:
     offer = mint.node.outside_offer(5_000)
-    mint.node.script_fetch(behaviour, offer)
+    mint.node.script_fetch(behaviour, offer, times=2 if words == "try again" else 1)
     refused = refusal(lambda: purse.quote(str(offer)))
     assert refused.code == Code.QUOTE_REJECTED
     assert words in refused.detail
@@ -391,6 +391,18 @@ def test_a_slow_issuer_is_in_nobodys_way(mint: Mint, purse: OfferPurse) -> None:
         wait_for(lambda: fetches(mint) == before + 10, "the slow issuer to be asked")
         assert purse.quote(str(quick)).amount == 7
         assert {future.result(60).code for future in waiting} == {Code.QUOTE_REJECTED}
+
+
+def test_an_issuer_is_asked_once_more_when_no_answer_came(mint: Mint, purse: OfferPurse) -> None:
+    offer = mint.node.outside_offer(5_000)
+    mint.node.script_fetch(FetchBehaviour(silent=True), offer)
+    assert purse.quote(str(offer)).amount == 5
+
+
+def test_an_offer_is_not_paid_in_parts(mint: Mint, purse: OfferPurse) -> None:
+    offer = mint.node.outside_offer(5_000)
+    body = {"request": str(offer), "unit": "sat", "options": {"mpp": {"amount": 1000}}}
+    assert mint.http.post("/v1/melt/quote/bolt12", json=body).json()["code"] == Code.QUOTE_REJECTED
 
 
 # --- kill -9 ------------------------------------------------------------------------------------------------------

@@ -567,3 +567,35 @@ def test_what_was_sent_is_followed_also_when_the_method_is_switched_off(own: Cha
     mint.set_options(methods="bolt11,bolt12,onchain")
     mint.restart_plugin(kill=False)
     own.assert_payout_paid(payout)
+
+
+# --- what the operator is told of the node's money --------------------------------------------------------------------
+
+
+def test_the_audit_counts_each_coin_once_while_a_payment_is_on_its_way(own: ChainPurse) -> None:
+    own.chain.give_coins(COIN_SAT)
+    payout = own.prepare_payout()
+    before = owned(own)
+    own.post_payout(payout)
+    txid = own.wait_sent(payout)
+    assert owned(own) == before  # its coin is reserved, its change in no block yet
+    own.chain.mine()
+    assert owned(own) == before
+    own.blocks_until_paid(payout)
+    own.assert_payout_paid(payout)
+    assert owned(own) == before - (AMOUNT + own.chain.fee_of(txid)) * 1000
+
+
+def test_the_audit_does_not_count_a_deposit_that_a_reorganisation_took(own: ChainPurse) -> None:
+    before = owned(own)
+    quote = own.request_address()
+    txid = own.chain.deposit(quote.request, COIN_SAT, blocks=1)
+    wait_for(lambda: owned(own) == before + COIN_SAT * 1000, "the deposit to be counted")
+    own.chain.reorganise(1, without=[txid])
+    wait_for(lambda: owned(own) == before, "the deposit to be counted no more")
+
+
+def owned(purse: ChainPurse) -> int:
+    books = purse.mint.node.rpc("cashu-audit")
+    assert books["balanced"]
+    return sum(books["node"].values())

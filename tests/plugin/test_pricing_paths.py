@@ -80,10 +80,11 @@ async def test_a_path_that_begins_at_this_node_costs_what_it_says_and_nothing_is
     assert routes.asked == []
 
 
-async def test_a_free_path_that_begins_at_a_peer_is_as_the_peer_itself() -> None:
-    """So does a Core Lightning node describe itself in its own offers."""
+async def test_a_free_path_that_begins_at_a_peer_is_as_a_direct_peer_only_if_that_is_the_payee() -> None:
+    """A Core Lightning node's own offers begin at itself. Behind another head there may be fees, if that path fails."""
     pricing = make(FakeRoutes({PEER: Route(0, direct=True)}))
-    assert await pricing.reserve_msat("02ee", AMOUNT, [head(PEER)]) == 0
+    assert await pricing.reserve_msat(PEER, AMOUNT, [head(PEER)]) == 0
+    assert await pricing.reserve_msat("02ee", AMOUNT, [head(PEER)]) == MARGIN
     assert await pricing.reserve_msat("02ee", AMOUNT, [head(PEER, 10)]) == MARGIN + 10
 
 

@@ -25,6 +25,7 @@ READY = r"ready at (http://\S+)"
 READY_TIMEOUT_S = 60.0
 SCRIPT_TIMEOUT_S = 90
 UNITS = "sat,msat"
+METHODS = "bolt11,bolt12,onchain"
 
 PLACES = ("sandbox", "lightningd")
 """Where mints run: in the stand-in, and in a real node that is part of a real network."""
@@ -50,6 +51,7 @@ def in_sandbox(directory: Path, input_fee_ppk: int = 0, *, v1_ids: bool = False)
     options = {
         "cashu-listen": "127.0.0.1:0",
         "cashu-units": UNITS,
+        "cashu-methods": METHODS,
         "cashu-input-fee-ppk": str(input_fee_ppk),
     }
     with SandboxNode(directory, plugin=ENTRY_FILE, options=options) as node:

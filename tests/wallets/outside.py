@@ -1,7 +1,8 @@
 """The sandbox's commands for the world outside, carried out by a real network.
 
 Whoever speaks to this socket speaks to the mint's node, as with the sandbox's socket: `sandbox-invoice`,
-`sandbox-offer`, `sandbox-pay`, `sandbox-release` and `sandbox-fail` are answered here, all else is passed on.
+`sandbox-offer`, `sandbox-pay`, `sandbox-release`, `sandbox-fail`, and those about the chain are answered here, all
+else is passed on.
 """
 
 from __future__ import annotations
@@ -42,6 +43,15 @@ class Outside:
                 pay = self._network.hub.pay_offer if request.startswith("lno1") else self._network.hub.pay
                 pay(request, amount_msat)
                 return {}
+            case "sandbox-deposit":
+                return {"txid": self._network.pay_address(params["address"], params["satoshi"])}
+            case "sandbox-coins":
+                for _ in range(params["count"]):
+                    address = self._mint.call("newaddr", addresstype="p2tr")["p2tr"]
+                    self._network.pay_address(address, params["satoshi"])
+                return self._mine(1)
+            case "sandbox-mine":
+                return self._mine(params["blocks"])
             case "sandbox-release":
                 return self._decide(params["payment_hash"], "accept")
             case "sandbox-fail":
@@ -58,6 +68,10 @@ class Outside:
             assert behaviour in {"success", "noroute"}, f"{behaviour} is for the sandbox"
         self._invoices[invoice.payment_hash] = invoice
         return {"bolt11": invoice.bolt11, "payment_hash": invoice.payment_hash}
+
+    def _mine(self, blocks: int) -> dict[str, Any]:
+        self._network.mine(blocks, self._mint)
+        return {"blockheight": self._mint.call("getinfo")["blockheight"]}
 
     def _decide(self, payment_hash: str, action: str) -> dict[str, Any]:
         """A held payment arrives or comes back, once it is there."""
