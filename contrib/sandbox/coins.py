@@ -109,6 +109,11 @@ class Coins:
         """Up to where the chain is processed."""
         return self._bitcoin.base + len(self.view)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether there are blocks that are not processed."""
+        return self.view != self._bitcoin.blocks
+
     def roll_back(self, blocks: int) -> None:
         """The node starts: it takes back its last blocks, to read them again."""
         self.view = self.view[: max(0, len(self.view) - blocks)]

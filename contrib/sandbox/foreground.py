@@ -142,12 +142,18 @@ def _introduce(given: argparse.Namespace, node: SandboxNode) -> None:
         f"       {cli} help",
     ]
     if given.auto:
-        lines.append("Auto   invoices pay themselves; invoices of other nodes get a payment hash made up here")
+        lines.append("Auto   invoices pay themselves; invoices of other nodes get a payment hash made up here;")
+        lines.append(
+            "       addresses are paid 100000 sat, and blocks found, when an address is made or a payment sent"
+        )
     else:
         lines += [
             f"       {cli} sandbox-pay BOLT11          somebody pays an invoice of the mint",
             f"       {cli} sandbox-invoice 100000      somebody's invoice over 100 sat, to melt to",
             f"       {cli} sandbox-next hold           the next payment is held: sandbox-release, sandbox-fail",
+            f"       {cli} sandbox-coins               bitcoin for on-chain payments",
+            f"       {cli} sandbox-deposit ADDRESS SAT somebody pays an address, seen with the next block",
+            f"       {cli} sandbox-mine 3              three blocks",
         ]
     lines.append("Stop   Ctrl-C")
     print("\n".join(lines), flush=True)

@@ -231,7 +231,9 @@ class Node:
         self.coins.roll_back(self.settings.replay_blocks)
         if self.settings.auto and not self.coins.list_funds(spent=True):
             self.give_coins(AUTO_COINS)
-        self._replay_timer = self.loop.call_later(self.settings.replay_delay_s, self._replay)
+        self._replay_timer = None
+        if self.coins.is_behind:
+            self._replay_timer = self.loop.call_later(self.settings.replay_delay_s, self._replay)
         if self.plugin_path is not None:
             await self.start_plugin(startup=True)
         if not self.channel.connected and self.settings.reconnect_delay_s is not None:
@@ -480,6 +482,11 @@ class Node:
     def mine_later(self) -> None:
         """Automatic profile: a moment later everything is confirmed."""
         self.loop.call_later(2 * self.settings.auto_delay_s, self.mine, AUTO_BLOCKS)
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether it is still reading its last blocks again."""
+        return self._replay_timer is not None
 
     def finish_replay(self) -> None:
         """All of it is processed at once."""

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import time
 
-from contrib.wallet import quote_lock
+from contrib.wallet import onchain_client, quote_lock
 from contrib.wallet.client import MintClient
 from contrib.wallet.errors import MintError, MintUnreachableError, WalletError
 from contrib.wallet.keyring import Keyring
@@ -28,9 +28,8 @@ from contrib.wallet.outputs import Output, messages, unblind, unblind_change
 from contrib.wallet.proofs import WalletProof
 from contrib.wallet.seed import Seed
 from contrib.wallet.store import Operation, Store
-from ledger import models
+from ledger import methods, models
 from ledger.errors import Code
-from ledger.methods import BOLT11
 from ledger.models import MeltQuoteState, ProofState
 
 log = logging.getLogger(__name__)
@@ -50,6 +49,9 @@ _UNCLEAR = {
     Code.INVOICE_PAID,
 }
 """Refusals that the same request would get if it had been carried out before."""
+
+SendMelt = Callable[[str, Sequence[WalletProof], Sequence[models.BlindedMessage]], models.MeltQuote]
+"""Sends a melt request with a quote's id, inputs and blank outputs."""
 
 _live_owners: set[str] = set()
 _live_owners_lock = threading.Lock()
@@ -195,8 +197,7 @@ class Journal:
     def _post_mint(self, operation: Operation, outputs: Sequence[Output]) -> list[WalletProof]:
         assert operation.quote is not None
         blinded = messages(outputs)
-        quote = self._store.mint_quote(operation.mint, operation.quote)
-        method = BOLT11 if quote is None else quote.method
+        method = self._store.quote_method(operation.mint, operation.quote)
         index = self._store.quote_key_index(operation.mint, operation.quote)
         if index is None:
             signatures = self._client.mint(operation.quote, blinded, method=method)
@@ -234,6 +235,25 @@ class Journal:
     def run_melt(
         self, operation: int, *, prefer_async: bool, timeout_s: float | None = None
     ) -> models.MeltQuoteLightning:
+        """Send the melt of a journal entry by Lightning. As `run_melt_by`."""
+        entry = self._store.operation(operation)
+        assert entry.quote is not None
+        method = self._store.quote_method(entry.mint, entry.quote)
+        quote = self.run_melt_by(
+            operation,
+            lambda quote_id, inputs, blanks: self._client.melt(
+                quote_id,
+                inputs,
+                blanks,
+                prefer_async=True if prefer_async else None,
+                timeout_s=timeout_s,
+                method=method,
+            ),
+        )
+        assert isinstance(quote, models.MeltQuoteLightning)
+        return quote
+
+    def run_melt_by(self, operation: int, send: SendMelt) -> models.MeltQuote:
         """Send the melt of a journal entry; returns the quote, which may be PENDING.
 
         Raises MintError if it was refused or the payment failed: the inputs are free again. Raises MintUnreachableError
@@ -244,14 +264,7 @@ class Journal:
         inputs, outputs = self._store.inputs(operation), self.outputs(operation)
         with self._owning(operation):
             try:
-                quote = self._client.melt(
-                    entry.quote,
-                    inputs,
-                    messages(outputs),
-                    prefer_async=True if prefer_async else None,
-                    timeout_s=timeout_s,
-                    method=self._melt_method(entry),
-                )
+                quote = send(entry.quote, inputs, messages(outputs))
             except MintError as error:
                 return self._after_refused_melt(operation, error)
             except MintUnreachableError as error:
@@ -269,18 +282,20 @@ class Journal:
                 self.resolve(operation)
             return quote
 
-    def _after_refused_melt(self, operation: int, error: MintError) -> models.MeltQuoteLightning:
+    def _after_refused_melt(self, operation: int, error: MintError) -> models.MeltQuote:
         try:
             self.resolve(operation, error=error)
         except MintUnreachableError:
             raise error from None
         return self._quote_or(operation, error)
 
-    def _quote_or(self, operation: int, error: WalletError) -> models.MeltQuoteLightning:
+    def _quote_or(self, operation: int, error: WalletError) -> models.MeltQuote:
         """The quote of a melt that runs or is done after all; otherwise raises `error`."""
         entry = self._store.operation(operation)
         assert entry.quote is not None
-        quote = self._store.melt_quote(entry.mint, entry.quote)
+        quote: models.MeltQuote | None = self._store.melt_quote(entry.mint, entry.quote)
+        if quote is None:
+            quote = self._store.onchain_melt_quote(entry.mint, entry.quote)
         if entry.state in ("pending", "done") and quote is not None:
             return quote
         raise error
@@ -294,7 +309,7 @@ class Journal:
         for _ in range(RESOLVE_ROUNDS):
             # The states first: a quote that is asked for afterwards cannot be older than they are.
             states = self._states(self._store.inputs(operation.id))
-            quote = self._client.melt_quote(operation.quote, method=self._melt_method(operation))
+            quote = self._ask_melt_quote(operation.mint, operation.quote)
             self._store_melt_quote(operation.mint, quote)
             found = set(states.values())
             if found == {ProofState.SPENT} and quote.state == MeltQuoteState.PAID:
@@ -315,17 +330,19 @@ class Journal:
         else:
             self._settle_inputs(operation.id, states, error)
 
-    def _melt_method(self, operation: Operation) -> str:
-        quote = None if operation.quote is None else self._store.melt_quote(operation.mint, operation.quote)
-        return BOLT11 if quote is None else quote.method
-
     def _reopen_melt(self, operation: Operation) -> None:
         """A melt that was given up, but whose request may have reached the mint after that."""
         change = self.signed_outputs(self.outputs(operation.id))
         if change:
             self._finish(operation.id, change)
 
-    def _finish_melt(self, operation: int, quote: models.MeltQuoteLightning) -> None:
+    def _ask_melt_quote(self, mint: str, quote_id: str) -> models.MeltQuote:
+        method = self._store.quote_method(mint, quote_id)
+        if method == methods.ONCHAIN:
+            return onchain_client.melt_quote(self._client, quote_id)
+        return self._client.melt_quote(quote_id, method=method)
+
+    def _finish_melt(self, operation: int, quote: models.MeltQuote) -> None:
         outputs = self.outputs(operation)
         if quote.change:
             keysets = self._keyring.load(signature.id for signature in quote.change)
@@ -339,7 +356,7 @@ class Journal:
             if self._store.operation(operation).state == "open":
                 self._store.set_operation(operation, "pending")
 
-    def _store_melt_quote(self, mint: str, quote: models.MeltQuoteLightning) -> None:
+    def _store_melt_quote(self, mint: str, quote: models.MeltQuote) -> None:
         with self._store.transaction():
             self._store.put_melt_quote(mint, quote)
 

@@ -388,7 +388,7 @@ class Store:
 
     # --- quotes -------------------------------------------------------------------------------------------------
 
-    def put_mint_quote(self, mint: str, quote: MintQuote, key_index: int | None = None) -> None:
+    def put_mint_quote(self, mint: str, quote: models.MintQuote, key_index: int | None = None) -> None:
         """Keep the newest form of a mint quote: one that was on its way for longer must not undo a later one."""
         self._run(
             "INSERT INTO mint_quotes VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET body = excluded.body"
@@ -398,12 +398,19 @@ class Store:
 
     def mint_quotes(self, mint: str) -> list[MintQuote]:
         """All mint quotes, oldest first."""
-        rows = self._rows("SELECT body FROM mint_quotes WHERE mint = ? ORDER BY created_at, id", mint)
+        rows = self._rows(
+            "SELECT body FROM mint_quotes WHERE mint = ?"
+            " AND json_extract(body, '$.method') <> 'onchain' ORDER BY created_at, id",
+            mint,
+        )
         return [_mint_quote(row["body"]) for row in rows]
 
     def mint_quote(self, mint: str, quote: str) -> MintQuote | None:
         """One mint quote as it was last seen."""
-        rows = self._rows("SELECT body FROM mint_quotes WHERE mint = ? AND id = ?", mint, quote)
+        rows = self._rows(
+            "SELECT body FROM mint_quotes WHERE mint = ? AND id = ? AND json_extract(body, '$.method') <> 'onchain'",
+            *(mint, quote),
+        )
         return _mint_quote(rows[0]["body"]) if rows else None
 
     def quote_key_index(self, mint: str, quote: str) -> int | None:
@@ -411,7 +418,7 @@ class Store:
         rows = self._rows("SELECT key_index FROM mint_quotes WHERE mint = ? AND id = ?", mint, quote)
         return rows[0]["key_index"] if rows else None
 
-    def put_melt_quote(self, mint: str, quote: models.MeltQuoteLightning) -> None:
+    def put_melt_quote(self, mint: str, quote: models.MeltQuote) -> None:
         """Keep the newest form of a melt quote."""
         self._run(
             "INSERT INTO melt_quotes VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET body = excluded.body",
@@ -420,13 +427,55 @@ class Store:
 
     def melt_quotes(self, mint: str) -> list[models.MeltQuoteLightning]:
         """All melt quotes, oldest first."""
-        rows = self._rows("SELECT body FROM melt_quotes WHERE mint = ? ORDER BY created_at, id", mint)
+        rows = self._rows(
+            "SELECT body FROM melt_quotes WHERE mint = ?"
+            " AND json_extract(body, '$.method') <> 'onchain' ORDER BY created_at, id",
+            mint,
+        )
         return [models.MeltQuoteLightning.model_validate_json(row["body"]) for row in rows]
 
     def melt_quote(self, mint: str, quote: str) -> models.MeltQuoteLightning | None:
         """One melt quote as it was last seen."""
-        rows = self._rows("SELECT body FROM melt_quotes WHERE mint = ? AND id = ?", mint, quote)
+        rows = self._rows(
+            "SELECT body FROM melt_quotes WHERE mint = ? AND id = ? AND json_extract(body, '$.method') <> 'onchain'",
+            *(mint, quote),
+        )
         return models.MeltQuoteLightning.model_validate_json(rows[0]["body"]) if rows else None
+
+    # --- quotes on the chain (NUT-30) ---------------------------------------------------------------------------
+
+    def quote_method(self, mint: str, quote: str) -> str:
+        """The payment method of a quote."""
+        for table in ("mint_quotes", "melt_quotes"):
+            rows = self._rows(
+                f"SELECT json_extract(body, '$.method') AS method FROM {table} WHERE mint = ? AND id = ?",  # noqa: S608
+                *(mint, quote),
+            )
+            if rows:
+                return str(rows[0]["method"])
+        return "bolt11"
+
+    def onchain_mint_quotes(self, mint: str) -> list[models.MintQuoteOnchain]:
+        """All quotes with addresses, oldest first."""
+        rows = self._rows(
+            "SELECT body FROM mint_quotes WHERE mint = ?"
+            " AND json_extract(body, '$.method') = 'onchain' ORDER BY created_at, id",
+            mint,
+        )
+        return [models.MintQuoteOnchain.model_validate_json(row["body"]) for row in rows]
+
+    def onchain_melt_quotes(self, mint: str) -> list[models.MeltQuoteOnchain]:
+        """All quotes for payments on the chain, oldest first."""
+        rows = self._rows(
+            "SELECT body FROM melt_quotes WHERE mint = ?"
+            " AND json_extract(body, '$.method') = 'onchain' ORDER BY created_at, id",
+            mint,
+        )
+        return [models.MeltQuoteOnchain.model_validate_json(row["body"]) for row in rows]
+
+    def onchain_melt_quote(self, mint: str, quote: str) -> models.MeltQuoteOnchain | None:
+        """One quote for a payment on the chain as it was last seen."""
+        return next((known for known in self.onchain_melt_quotes(mint) if known.quote == quote), None)
 
 
 def _statements(script: str) -> Iterator[str]:

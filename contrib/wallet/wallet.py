@@ -279,15 +279,20 @@ class Wallet:
             raise WalletError("nothing has been paid for this offer that was not issued already")
         _check_amount(wanted)
 
-        def begin() -> int:
-            keyset = self.keyring.active(self.unit)
-            outputs = [PlannedOutput(keyset.id, part) for part in keyset.split(wanted)]
-            with self.store.transaction():
-                return self._add("mint", wanted, outputs, quote=quote_id)
-
-        proofs = self._with_fresh_keysets(begin, self.journal.run_mint)
+        proofs = self.issue(quote_id, wanted)
         self._note_issued(quote_id)
         return proofs
+
+    def issue(self, quote_id: str, amount: int) -> list[WalletProof]:
+        """Issue this amount for a quote, whatever its method. Raises MintError."""
+
+        def begin() -> int:
+            keyset = self.keyring.active(self.unit)
+            outputs = [PlannedOutput(keyset.id, part) for part in keyset.split(amount)]
+            with self.store.transaction():
+                return self._add("mint", amount, outputs, quote=quote_id)
+
+        return self._with_fresh_keysets(begin, self.journal.run_mint)
 
     def mint_all(self) -> dict[str, int]:
         """Issue for every quote of this wallet that is paid; returns the amounts by quote."""

@@ -31,7 +31,11 @@ class Mint:
     def __init__(self, directory: Path, input_fee_ppk: int = 0) -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        options = {"cashu-listen": f"127.0.0.1:{port}", "cashu-input-fee-ppk": str(input_fee_ppk)}
+        options = {
+            "cashu-listen": f"127.0.0.1:{port}",
+            "cashu-input-fee-ppk": str(input_fee_ppk),
+            "cashu-methods": "bolt11,bolt12,onchain",
+        }
         self.node = SandboxNode(directory, plugin=ENTRY_FILE, options=options)
 
     def wallet(self, path: Path | str = ":memory:", words: str | None = None) -> Wallet:
