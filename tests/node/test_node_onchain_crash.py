@@ -12,6 +12,8 @@ import pytest
 from tests.node.harness import Network, wait_for
 from tests.node.onchain import AMOUNT, COIN_SAT, CONFIRMATIONS, Chain, ChainPurse, OnchainMint, onchain_mint
 
+pytestmark = pytest.mark.slow
+
 BEFORE_IT_IS_BUILT = (
     "plugin.methods.payouts:Payouts.pay",
     "plugin.node.chain:Chain.fund",

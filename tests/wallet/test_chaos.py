@@ -85,6 +85,7 @@ def release_some(node: SandboxNode, users: list[User], dice: random.Random) -> N
                 node.release(invoice, ok=dice.random() < 0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fee_ppk", [0, 100])
 def test_every_sat_is_there(tmp_path: Path, fee_ppk: int) -> None:
     mint = Mint(tmp_path / "node", fee_ppk)
