@@ -127,9 +127,13 @@ class Model:
         books = self.keysets.values()
         return sum(to_msat(each.issued - each.redeemed, each.keyset.unit) for each in books)
 
+    def unissued_msat(self) -> int:
+        return sum(to_msat(quote.paid - quote.issued, quote.unit) for quote in self.mint_quotes)
+
     def loss(self) -> bool:
         """Whether the mint has paid more in routing fees than it earned."""
-        return self.outstanding_msat() > self.received_msat - self.paid_out_msat - self.routing_msat
+        owed_msat = self.outstanding_msat() + self.unissued_msat()
+        return owed_msat > self.received_msat - self.paid_out_msat - self.routing_msat
 
     def melt_of_invoice(self, invoice: int, state: MeltQuoteState) -> bool:
         return any(melt.invoice == invoice and melt.state is state for melt in self.melts)
@@ -300,10 +304,10 @@ class Histories(RuleBasedStateMachine):
         total = sum(each.message.amount for each in outputs)
         left = quote.paid - quote.issued
         code = first(
-            (self.expired(self.mint.keyset(quote.unit).id), Code.KEYSET_EXPIRED),
             (not quote.paid and quote.expiry is not None and quote.expiry < self.now(), Code.QUOTE_EXPIRED),
             (not quote.paid, Code.QUOTE_NOT_PAID),
             (not left, Code.QUOTE_ISSUED),
+            (self.expired(self.mint.keyset(quote.unit).id), Code.KEYSET_EXPIRED),
             (total > left, Code.NOT_BALANCED),
         ) or self.output_code(outputs)
         request = mint_request(quote.id, outputs)
@@ -604,6 +608,7 @@ class Histories(RuleBasedStateMachine):
             model = self.model.keysets[books.id]
             assert (books.issued, books.redeemed) == (model.issued, model.redeemed)
         assert audit.outstanding_msat == self.model.outstanding_msat() == self.worth_of_coins_msat()
+        assert audit.unissued_msat == self.model.unissued_msat()
         assert audit.received_msat == self.model.received_msat
         assert (audit.paid_out_msat, audit.routing_fees_msat) == (self.model.paid_out_msat, self.model.routing_msat)
 

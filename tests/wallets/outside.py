@@ -15,6 +15,7 @@ from pathlib import Path
 from socketserver import BaseRequestHandler, ThreadingMixIn, UnixStreamServer
 from typing import Any
 
+from contrib.sandbox.chain_commands import DEFAULT_COIN_SAT
 from tests.node.harness import Invoice, Mint, Network
 
 CHUNK = 1 << 16
@@ -48,7 +49,7 @@ class Outside:
             case "sandbox-coins":
                 for _ in range(params["count"]):
                     address = self._mint.call("newaddr", addresstype="p2tr")["p2tr"]
-                    self._network.pay_address(address, params["satoshi"])
+                    self._network.pay_address(address, params.get("satoshi", DEFAULT_COIN_SAT))
                 return self._mine(1)
             case "sandbox-mine":
                 return self._mine(params["blocks"])
