@@ -35,7 +35,8 @@ from ledger.models import (
     SignaturesResponse,
     SwapRequest,
 )
-from ledger.operations import keyset, melt, mint, node, replay, state, swap
+from ledger.operations import keyset, melt, melt_quote, mint, node, payout, replay, state, swap
+from ledger.operations.melt_quote import Built, PendingMelt, PendingPayment, PendingPayout
 from ledger.store.database import Database
 from ledger.store.transaction import Transaction
 from ledger.store.writer import Operation, T, Writer
@@ -203,14 +204,14 @@ class Ledger:
 
     # --- melt (NUT-05) --------------------------------------------------------------------------------------------
 
-    def create_melt_quote(self, quote: melt.NewMeltQuote) -> Future[MeltQuote]:
+    def create_melt_quote(self, quote: melt_quote.NewMeltQuote) -> Future[MeltQuote]:
         """Store a new melt quote."""
         return self.submit(lambda tx: _create(tx, quote))
 
     def melt_quote(self, method: str, quote_id: str) -> MeltQuote:
         """A melt quote as it is now. Raises 20000."""
         with self.read() as db:
-            return melt.get(db, method, quote_id)
+            return melt_quote.get(db, method, quote_id)
 
     def begin_melt(self, method: str, request: MeltRequest, max_pending: int) -> Future[melt.Begun]:
         """Hold the proofs of a melt. Its payment may be sent when the future is done, and not before.
@@ -225,45 +226,45 @@ class Ledger:
         prepared = melt.prepare(self.keysets, method, request, digest, self.now())
         return self.submit(lambda tx: melt.begin(tx, prepared, max_pending))
 
-    def settle_melt(self, pending: melt.PendingMelt, payment: melt.Payment) -> Future[MeltQuote]:
+    def settle_melt(self, pending: PendingMelt, payment: melt.Payment) -> Future[MeltQuote]:
         """The payment was made."""
         return self.submit(lambda tx: melt.settle(tx, pending, payment))
 
-    def release_melt(self, pending: melt.PendingMelt, error: str) -> Future[MeltQuote]:
+    def release_melt(self, pending: PendingMelt, error: str) -> Future[MeltQuote]:
         """The payment failed for certain."""
         return self.submit(lambda tx: melt.release(tx, pending, error))
 
-    def pending_melts(self) -> list[melt.PendingMelt]:
+    def pending_melts(self) -> list[PendingMelt]:
         """All melts in flight."""
         with self.read() as db:
-            return melt.pending(db)
+            return melt_quote.pending(db)
 
-    def note_built(self, pending: melt.PendingPayout, built: melt.Built) -> Future[melt.PendingPayout]:
+    def note_built(self, pending: PendingPayout, built: Built) -> Future[PendingPayout]:
         """The transaction of an on-chain melt is signed. It may be sent when the future is done, and not before."""
-        return self.submit(lambda tx: melt.note_built(tx, pending, built))
+        return self.submit(lambda tx: payout.note_built(tx, pending, built))
 
-    def note_broadcast(self, pending: melt.PendingPayout) -> Future[melt.PendingPayout]:
+    def note_broadcast(self, pending: PendingPayout) -> Future[PendingPayout]:
         """The transaction of an on-chain melt is known to bitcoin's network."""
-        return self.submit(lambda tx: melt.note_broadcast(tx, pending))
+        return self.submit(lambda tx: payout.note_broadcast(tx, pending))
 
-    def discard_payout(self, pending: melt.PendingPayout, conflict: melt.Conflict, error: str) -> Future[MeltQuote]:
+    def discard_payout(self, pending: PendingPayout, conflict: payout.Conflict, error: str) -> Future[MeltQuote]:
         """The transaction of an on-chain melt is dead for good."""
-        return self.submit(lambda tx: melt.discard(tx, pending, conflict, error))
+        return self.submit(lambda tx: payout.discard(tx, pending, conflict, error))
 
-    def pending_payouts(self) -> list[melt.PendingPayout]:
+    def pending_payouts(self) -> list[PendingPayout]:
         """All on-chain melts in flight."""
         with self.read() as db:
-            return melt.pending_payouts(db)
+            return melt_quote.pending_payouts(db)
 
-    def pending_payout(self, quote_id: str) -> melt.PendingPayout | None:
+    def pending_payout(self, quote_id: str) -> PendingPayout | None:
         """The on-chain melt in flight of this quote."""
         with self.read() as db:
-            return melt.pending_payout(db, quote_id)
+            return melt_quote.pending_payout(db, quote_id)
 
-    def pending_melt(self, payment_hash: bytes) -> melt.PendingPayment | None:
+    def pending_melt(self, payment_hash: bytes) -> PendingPayment | None:
         """The melt in flight for this payment hash."""
         with self.read() as db:
-            return melt.pending_by_hash(db, payment_hash)
+            return melt_quote.pending_by_hash(db, payment_hash)
 
     # --- the node -------------------------------------------------------------------------------------------------
 
@@ -274,12 +275,12 @@ class Ledger:
         return self.submit(lambda tx: node.note_start(tx, node_started, process, process_started_at))
 
 
-def _create(tx: Transaction, quote: melt.NewMeltQuote) -> MeltQuote:
+def _create(tx: Transaction, quote: melt_quote.NewMeltQuote) -> MeltQuote:
     match quote:
-        case melt.NewPayment():
-            return melt.create_payment(tx, quote)
-        case melt.NewPayout():
-            return melt.create_payout(tx, quote)
+        case melt_quote.NewPayment():
+            return melt_quote.create_payment(tx, quote)
+        case melt_quote.NewPayout():
+            return melt_quote.create_payout(tx, quote)
     raise TypeError(f"a melt quote of an unknown kind: {type(quote)}")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ledger import audit
 from ledger.keysets import MAX_INPUT_FEE_PPK
-from ledger.operations import melt
+from ledger.operations import melt_quote
 from ledger.units import MSAT_PER_UNIT
 from plugin.mint import Mint
 from plugin.services import Services
@@ -124,7 +124,7 @@ def info(mint: Mint) -> dict[str, Any]:
         return {"state": "failed" if mint.failure else "starting", **answer, "reason": mint.failure or "recovering"}
     with services.ledger.read() as db:
         outstanding = audit.outstanding(db)
-        pending = melt.count_pending(db)
+        pending = melt_quote.count_pending(db)
         books = audit.keyset_books(db)
     return {
         "state": "ready",

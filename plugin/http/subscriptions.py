@@ -19,7 +19,7 @@ import apsw
 from ledger.events import Event, MeltQuoteChanged, MintQuoteChanged
 from ledger.ledger import Ledger
 from ledger.models import CheckStateRequest, Wire
-from ledger.operations import melt, mint, state
+from ledger.operations import melt_quote, mint, state
 
 MAX_CONNECTIONS = 1000
 GOING_AWAY = 1001
@@ -106,7 +106,7 @@ class Hub:
         }
         for method in methods:
             self._readers[mint_quotes_of(method)] = partial(_quotes, mint.get, method)
-            self._readers[melt_quotes_of(method)] = partial(_quotes, melt.get, method)
+            self._readers[melt_quotes_of(method)] = partial(_quotes, melt_quote.get, method)
         self._loop = loop
         self._listeners: dict[tuple[str, str], set[Subscription]] = {}
         self._connections: set[Connection] = set()

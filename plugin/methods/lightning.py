@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ledger.errors import Code, LedgerError
 from ledger.ids import new_quote_id
 from ledger.models import MeltQuote
-from ledger.operations.melt import NewPayment, NodeMark, PendingMelt, PendingPayment
+from ledger.operations.melt_quote import NewPayment, NodeMark, PendingMelt, PendingPayment
 from ledger.units import from_msat_up
 from plugin.methods.method import Method, Mint
 from plugin.methods.pricing import Pricing

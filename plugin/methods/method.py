@@ -26,7 +26,8 @@ from ledger.models import (
     SwapRequest,
     Wire,
 )
-from ledger.operations.melt import Begun, PendingMelt
+from ledger.operations.melt import Begun
+from ledger.operations.melt_quote import PendingMelt
 from ledger.units import from_msat_up
 from plugin.methods.outcomes import Outcomes
 from plugin.node.events import NodeEvent

@@ -19,7 +19,7 @@ from ledger.models import (
     MintQuoteOnchainRequest,
 )
 from ledger.operations import deposit
-from ledger.operations.melt import NewFeeOption, NewPayout, PendingMelt
+from ledger.operations.melt_quote import NewFeeOption, NewPayout, PendingMelt
 from ledger.operations.mint import NewMintQuote, check_pubkey
 from ledger.units import from_msat_up, to_msat
 from plugin.methods.deposits import Deposits

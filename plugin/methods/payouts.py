@@ -21,8 +21,9 @@ from dataclasses import dataclass
 
 from ledger.errors import StorageError
 from ledger.ledger import Ledger
-from ledger.operations.melt import MIN_CONFLICT_DEPTH, Built, Conflict, PendingPayout
 from ledger.operations.melt import Payment as Paid
+from ledger.operations.melt_quote import Built, PendingPayout
+from ledger.operations.payout import MIN_CONFLICT_DEPTH, Conflict
 from ledger.units import to_msat
 from plugin.node.chain import AddressInvalidError, Chain, Move
 from plugin.node.coins import Coin, Payment, choose

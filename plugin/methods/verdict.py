@@ -23,7 +23,8 @@ from typing import NamedTuple
 
 from ledger.errors import StorageError
 from ledger.ledger import Ledger
-from ledger.operations.melt import Payment, PendingPayment
+from ledger.operations.melt import Payment
+from ledger.operations.melt_quote import PendingPayment
 from ledger.operations.node import NodeRun
 from ledger.units import to_msat
 from plugin.node.events import PartSucceeded

@@ -43,7 +43,8 @@ from ledger.models import (
     SwapRequest,
 )
 from ledger.operations import mint as mint_operations
-from ledger.operations.melt import NewPayment, NodeMark, Payment, PendingMelt, PendingPayment
+from ledger.operations.melt import Payment
+from ledger.operations.melt_quote import NewPayment, NodeMark, PendingMelt, PendingPayment
 from ledger.operations.mint import NewMintQuote, Receipt
 from ledger.store.database import Database
 from ledger.store.transaction import Transaction

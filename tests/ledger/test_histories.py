@@ -30,7 +30,8 @@ from ledger.models import (
     ProofState,
     SignaturesResponse,
 )
-from ledger.operations.melt import Payment, PendingPayment
+from ledger.operations.melt import Payment
+from ledger.operations.melt_quote import PendingPayment
 from ledger.units import MSAT_PER_UNIT, split, to_msat
 from tests.ledger.helpers import METHOD, Drawn, Mint, Wallet, done, melt_request, mint_request, refused, unblind
 

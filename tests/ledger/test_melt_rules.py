@@ -9,7 +9,8 @@ import pytest
 from ledger.errors import Code, StorageError
 from ledger.models import MeltQuoteLightning, MeltQuoteState, Proof, ProofState
 from ledger.operations import node
-from ledger.operations.melt import MAX_ERROR_LENGTH, PendingPayment
+from ledger.operations.melt import MAX_ERROR_LENGTH
+from ledger.operations.melt_quote import PendingPayment
 from tests.ledger.helpers import METHOD, NOW, PREIMAGE, WITNESS, Mint, Wallet, done, refused, swap_request
 
 HASH = b"\x11" * 32

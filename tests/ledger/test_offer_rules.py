@@ -12,7 +12,8 @@ from ledger.events import MintQuoteChanged
 from ledger.ids import new_quote_id
 from ledger.models import MeltQuoteState, MintBatchRequest, MintQuoteBolt12, MintRequest, SignaturesResponse
 from ledger.operations import mint as mint_operations
-from ledger.operations.melt import NewPayment, NodeMark, Payment, PendingPayment
+from ledger.operations.melt import Payment
+from ledger.operations.melt_quote import NewPayment, NodeMark, PendingPayment
 from ledger.operations.mint import NewMintQuote, Receipt, signed_message
 from tests.ledger.helpers import NOW, PREIMAGE, Drawn, Mint, Wallet, done, melt_request, messages, refused, schnorr
 

@@ -11,15 +11,9 @@ from ledger.errors import Code, StorageError
 from ledger.events import MeltQuoteChanged
 from ledger.ids import new_quote_id
 from ledger.models import MeltOnchainRequest, MeltQuoteOnchain, MeltQuoteState, Proof, ProofState
-from ledger.operations.melt import (
-    MIN_CONFLICT_DEPTH,
-    Built,
-    Conflict,
-    NewFeeOption,
-    NewPayout,
-    Payment,
-    PendingPayout,
-)
+from ledger.operations.melt import Payment
+from ledger.operations.melt_quote import Built, NewFeeOption, NewPayout, PendingPayout
+from ledger.operations.payout import MIN_CONFLICT_DEPTH, Conflict
 from ledger.units import to_msat
 from tests.ledger.helpers import NOW, Drawn, Mint, Wallet, done, messages, refused, unblind
 
