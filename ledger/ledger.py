@@ -117,6 +117,15 @@ class Ledger:
         assert record is not None
         return record
 
+    def note_remembered(self, record: Record) -> None:
+        """The node has stored this record. The next commit writes that down; it needs none of its own."""
+        self._writer.remembered = record.commits
+
+    def is_node_older(self, remembered: Record | None) -> bool:
+        """Whether the node's database is older than it was, going by the record that it has."""
+        with self.read() as db:
+            return identity.is_node_older(db, remembered)
+
     # --- keysets ------------------------------------------------------------------------------------------------
 
     def rotate(
@@ -273,6 +282,10 @@ class Ledger:
     ) -> Future[node.NodeRun]:
         """The plugin has started: with the node, or into one that was running (see `node.note_start`)."""
         return self.submit(lambda tx: node.note_start(tx, node_started, process, process_started_at))
+
+    def note_rollback(self) -> Future[node.NodeRun]:
+        """The node's database was put back to an older state."""
+        return self.submit(node.note_rollback)
 
 
 def _create(tx: Transaction, quote: melt_quote.NewMeltQuote) -> MeltQuote:
