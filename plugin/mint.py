@@ -187,6 +187,7 @@ class Mint:
         )
         receipts = Receipts(ledger, self.node)
         await self._patiently(receipts.catch_up)
+        await self._patiently(receipts.find_deleted)
         verdicts.start(run)
         parts = MintParts(settings, ledger, self._outcomes, self._supervisor)
         pricing = Pricing(

@@ -39,7 +39,8 @@ def note_rollback(tx: Transaction) -> NodeRun:
     """The node's database was put back to an older state: what it counts begins anew from there, so everything is read
     again (which credits nothing twice), and what it lacks of the melts in flight says nothing about them."""
     tx.db.execute(
-        "UPDATE ledger SET node_run = node_run + 1, forgot_run = node_run + 1, pay_index = 0, chain_index = 0"
+        "UPDATE ledger SET node_run = node_run + 1, forgot_run = node_run + 1, pay_index = 0, chain_index = 0,"
+        " moves_index = 0"
     )
     tx.db.execute("UPDATE payouts SET chain_index = 0")
     return get(tx.db)

@@ -62,6 +62,7 @@ class Bolt11Method(LightningMethod):
                 amount=request.amount,
                 expiry=invoice.expires_at,
                 pubkey=request.pubkey,
+                payment_hash=invoice.payment_hash,
             )
             return await asyncio.wrap_future(self._ledger.create_mint_quote(quote))
 

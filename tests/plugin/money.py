@@ -238,6 +238,25 @@ def paid_rows_deleted_while_off(mint: Mint, purse: Purse) -> str:
     return "PAID, by the node's accounts; the preimage is lost"
 
 
+def paid_invoice_deleted_while_off(mint: Mint, purse: Purse) -> str:
+    """`autoclean` deletes a paid invoice before the mint has seen that it was paid."""
+    quotes = [purse.request_mint(n) for n in (33, 34, 35)]
+    mint.node.kill_plugin()
+    for quote, msat in zip(quotes[:2], (33_000, 40_900), strict=True):
+        label = mint.node.rpc("listinvoices", invstring=quote.request)["invoices"][0]["label"]
+        mint.node.pay_invoice(quote.request, msat)
+        mint.node.rpc("delinvoice", label=label, status="paid")
+    mint.start_plugin()
+    purse.wait_credited(quotes[0])
+    purse.wait_credited(quotes[1], 40)
+    mint.restart_plugin(kill=True)
+    assert [purse.client.mint_quote(quote.quote).amount_paid for quote in quotes] == [33, 40, 0]
+    mint.node.pay_invoice(quotes[2].request)
+    purse.wait_credited(quotes[2])
+    assert sum(proof.amount for proof in purse.collect(quotes[0])) == 33
+    return "credited, by the node's accounts"
+
+
 def node_rolled_back_under_a_payment(mint: Mint, purse: Purse) -> str:
     """The node's database is put back to a copy from before a payment that was made and not noticed yet. Then others
     are paid, until the node has counted as far as it had."""
@@ -342,6 +361,7 @@ SCENARIOS: dict[str, Scenario] = {
     "a mint quote's invoice is paid twice": invoice_paid_twice,
     "rows of a failed payment are deleted while the mint is off": rows_deleted_while_off,
     "rows of a payment that was made are deleted while the mint is off": paid_rows_deleted_while_off,
+    "a paid invoice is deleted while the mint is off": paid_invoice_deleted_while_off,
     "the node is rolled back to before a payment in flight": node_rolled_back_under_a_payment,
     "the node is rolled back to a payment that was paid since": node_rolled_back_with_a_payment_in_flight,
     "the node is rolled back to a payment that was claimed since, unnoticed": node_rolled_back_and_its_payment_fails,
@@ -356,6 +376,7 @@ DAILY = (
     "an invoice is paid by somebody else before the melt",
     "the operator pays the invoice of a melt in flight",
     "a mint quote's invoice is paid twice",
+    "a paid invoice is deleted while the mint is off",
     "the node is rolled back to before a payment in flight",
     "the node is rolled back, and invoices are paid",
 )
