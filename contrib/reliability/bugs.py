@@ -32,6 +32,20 @@ BUGS = (
         (MONEY,),
     ),
     Bug(
+        "Of many identical requests for the ecash of a quote, one was refused now and then as issued already: its twin"
+        " was committed between two looks at the ledger",
+        "races of 200 clients",
+        ("tests/ledger/test_races.py::test_a_twin_that_is_issued_between_two_looks_is_answered_alike",),
+    ),
+    Bug(
+        "An invoice that was paid and deleted (`autoclean`) while the mint was off was never credited",
+        "deleting the rows of the sandbox and of a real node",
+        (
+            MONEY,
+            "tests/node/test_node_money.py::test_autoclean_deletes_an_invoice_that_was_paid_while_the_mint_was_off",
+        ),
+    ),
+    Bug(
         "An xpay whose reply was lost counted as ended when the clock jumped forward, though it could still pay: its"
         " ecash was given back",
         "wrong clocks",
