@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from pathlib import Path
 
 import apsw
 
@@ -37,6 +38,7 @@ from ledger.models import (
 )
 from ledger.operations import keyset, melt, melt_quote, mint, node, payout, replay, state, swap
 from ledger.operations.melt_quote import Built, PendingMelt, PendingPayment, PendingPayout
+from ledger.store import backup
 from ledger.store.database import Database
 from ledger.store.transaction import Transaction
 from ledger.store.writer import Operation, T, Writer
@@ -104,6 +106,10 @@ class Ledger:
     def submit(self, operation: Operation[T]) -> Future[T]:
         """Run any operation in the writer."""
         return self._writer.submit(operation)
+
+    def backup(self, target: Path, on_progress: backup.Progress) -> backup.Copy:
+        """Copy the ledger to a new file while it is in use; call it from a worker thread. Raises BackupError."""
+        return backup.make(self._database.path, target, on_progress)
 
     @staticmethod
     def commit_number(db: apsw.Connection) -> int:
