@@ -13,6 +13,7 @@ from ledger.operations.melt_quote import PendingMelt, PendingPayment, PendingPay
 from ledger.operations.payout import MIN_CONFLICT_DEPTH
 from plugin.methods.payouts import Payouts, Sight
 from plugin.methods.verdict import Failed, InFlight, Paid, Unknown, Verdict, Verdicts
+from plugin.node.rpc import RpcError
 from plugin.node.view import Htlc, Node
 
 MAX_HTLCS = 50
@@ -44,10 +45,9 @@ class Evidence:
         hashes = {melt.payment_hash for melt in melts if isinstance(melt, PendingPayment)}
         htlcs = await self._node.live_htlcs(hashes) if hashes else []
         height = await self._node.height()
-        sights: dict[str, Sight] = {}
+        sights: dict[str, Sight] | str = {}
         if self._payouts is not None and any(isinstance(melt, PendingPayout) for melt in melts):
-            synced = await self._payouts.synced_height()
-            sights = {} if synced is None else await self._payouts.sights(synced)
+            sights = await self._sights(self._payouts)
         found = []
         for melt in melts:
             if isinstance(melt, PendingPayment):
@@ -56,8 +56,18 @@ class Evidence:
             else:
                 assert isinstance(melt, PendingPayout)
                 assert self._payouts is not None
-                found.append(self._of_payout(melt, sights.get(melt.quote), self._payouts))
+                # One that was begun after the chain was looked at isn't made yet, as far as we have looked.
+                sight = sights if isinstance(sights, str) else sights.get(melt.quote, "it was sent just now")
+                found.append(self._of_payout(melt, sight, self._payouts))
         return found
+
+    async def _sights(self, payouts: Payouts) -> dict[str, Sight] | str:
+        """What is seen of transactions, by quote id; or why nothing can be seen now."""
+        try:
+            height = await payouts.synced_height()
+            return "the node is catching up with the chain" if height is None else await payouts.sights(height)
+        except RpcError as error:
+            return f"the node can't look at the chain now: {error.message}"
 
     async def _of_payment(self, melt: PendingPayment, htlcs: list[Htlc], height: int) -> Finding:
         # The rows are read after the HTLCs: a part that was claimed in between has no HTLC any more, and a row.
@@ -83,16 +93,17 @@ class Evidence:
         why_not = _why_no_force(verdict, htlcs)
         return Finding(_payment_sentence(verdict, htlcs, height), facts, why_not, why_not)
 
-    def _of_payout(self, melt: PendingPayout, sight: Sight | None, payouts: Payouts) -> Finding:
+    def _of_payout(self, melt: PendingPayout, sight: Sight | str, payouts: Payouts) -> Finding:
         problem = payouts.problem(melt)
         facts: dict[str, Any] = {"feerate_perkw": melt.feerate_perkw, "problem": problem}
         if melt.built is None:
             sentence = f"its transaction is not made yet: {problem or 'the node is about to make it'}"
             return Finding(sentence, {"txid": None, **facts}, None, "no transaction was made, so nothing was paid")
         txid = melt.built.txid.hex()
-        mined = 0 if sight is None else sight.mined
-        depth = sight.height - mined + 1 if sight is not None and mined else 0
-        conflict = None if sight is None else sight.conflict
+        seen = None if isinstance(sight, str) else sight
+        mined = 0 if seen is None else seen.mined
+        depth = seen.height - mined + 1 if seen is not None and mined else 0
+        conflict = None if seen is None else seen.conflict
         facts |= {
             "txid": txid,
             "fee_sat": melt.built.fee_sat,
@@ -110,9 +121,8 @@ class Evidence:
             f"its coins, {max(payouts.confirmations, MIN_CONFLICT_DEPTH)} blocks deep, is the ecash given back, and "
             "then by itself"
         )
-        if sight is None:
-            waiting = "the node is catching up with the chain: ask again when it has"
-            return Finding(f"transaction {txid} is made; {waiting}", facts, not_failed, waiting)
+        if isinstance(sight, str):
+            return Finding(f"transaction {txid} is made; {sight}", facts, not_failed, f"{sight}: ask again later")
         if conflict is not None:
             other = f"{conflict.spent_by.hex()} in block {conflict.height}"
             text = f"{other} has spent a coin of transaction {txid}, {conflict.depth} blocks deep"

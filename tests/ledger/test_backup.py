@@ -99,8 +99,11 @@ def test_nothing_is_replaced(mint: Mint, target: Path, kind: str) -> None:
 
 
 def test_what_appears_under_the_name_meanwhile_is_not_replaced(mint: Mint, target: Path) -> None:
+    def appear(copied: int, total: int) -> None:
+        target.write_text("somebody's")
+
     with pytest.raises(BackupError, match="exists already"):
-        mint.ledger.backup(target, lambda copied, total: [target.write_text("somebody's"), None][1])
+        mint.ledger.backup(target, appear)
     assert target.read_text() == "somebody's"
     assert files(target) == {target.name}
 
