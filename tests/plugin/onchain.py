@@ -13,7 +13,7 @@ from contrib.sandbox.chain_control import ChainControl
 from contrib.wallet import Output, WalletProof, messages, quote_lock, unblind, unblind_change
 from ledger.models import MeltQuoteOnchain, MintQuoteOnchain, SignaturesResponse
 from ledger.units import MSAT_PER_UNIT
-from tests.plugin.harness import HELD, PAID, PENDING, SPENT, UNPAID, UNSPENT, Mint, Purse, wait_for
+from tests.plugin.harness import HELD, PAID, PENDING, SPENT, UNPAID, UNSPENT, Purse, wait_for
 
 KEY = PrivateKey(b"\x11" * 32)
 CONFIRMATIONS = 3
