@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from pathlib import Path
 
 import apsw
 
@@ -35,8 +36,9 @@ from ledger.models import (
     SignaturesResponse,
     SwapRequest,
 )
-from ledger.operations import keyset, melt, melt_quote, mint, node, payout, replay, state, swap
+from ledger.operations import keyset, melt, melt_quote, mint, node, payout, replay, resolution, state, swap
 from ledger.operations.melt_quote import Built, PendingMelt, PendingPayment, PendingPayout
+from ledger.store import backup
 from ledger.store.database import Database
 from ledger.store.transaction import Transaction
 from ledger.store.writer import Operation, T, Writer
@@ -104,6 +106,10 @@ class Ledger:
     def submit(self, operation: Operation[T]) -> Future[T]:
         """Run any operation in the writer."""
         return self._writer.submit(operation)
+
+    def backup(self, target: Path, on_progress: backup.Progress) -> backup.Copy:
+        """Copy the ledger to a new file while it is in use; call it from a worker thread. Raises BackupError."""
+        return backup.make(self._database.path, target, on_progress)
 
     @staticmethod
     def commit_number(db: apsw.Connection) -> int:
@@ -233,6 +239,21 @@ class Ledger:
     def release_melt(self, pending: PendingMelt, error: str) -> Future[MeltQuote]:
         """The payment failed for certain."""
         return self.submit(lambda tx: melt.release(tx, pending, error))
+
+    def force_melt(
+        self, pending: PendingMelt, order: resolution.Order, payment: melt.Payment | None
+    ) -> Future[MeltQuote | None]:
+        """The operator ends a melt, as paid or (without a payment) as failed. None if it is over already."""
+        return self.submit(lambda tx: resolution.force(tx, pending, order, payment))
+
+    def note_paid_after_all(self, payment: resolution.GivenUp, sent_msat: int) -> Future[bool]:
+        """A payment that the operator had given up was made. False if that is known already."""
+        return self.submit(lambda tx: resolution.note_paid_after_all(tx, payment, sent_msat))
+
+    def given_up(self) -> list[resolution.GivenUp]:
+        """The payments that the operator has given up, and that may still turn out to have been made."""
+        with self.read() as db:
+            return resolution.given_up(db)
 
     def pending_melts(self) -> list[PendingMelt]:
         """All melts in flight."""
