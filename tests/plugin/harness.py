@@ -37,7 +37,7 @@ from ledger.models import MeltQuoteLightning, MeltQuoteState, MeltRequest, MintQ
 from ledger.units import MSAT_PER_UNIT, split
 
 ENTRY_FILE = Path(__file__).resolve().parents[2] / "nutbolt.py"
-INSIDE = Path(__file__).resolve().with_name("inside")
+INSIDE = Path(__file__).resolve().parents[2] / "contrib" / "inside"
 
 PATIENCE_S = 60.0
 """Nothing here takes this long, not even on a busy machine."""
@@ -193,7 +193,7 @@ class Mint:
     def change_inside(
         self, *, constants: Mapping[str, Any] | None = None, die: Sequence[str] = (), stray: Sequence[str] = ()
     ) -> None:
-        """Change the plugin from inside, from its next start on (see `inside/sitecustomize.py`)."""
+        """Change the plugin from inside, from its next start on (see `contrib/inside/sitecustomize.py`)."""
         self._plan.write_text(json.dumps({"set": dict(constants or {}), "die": list(die), "print": list(stray)}))
 
     # --- life -----------------------------------------------------------------------------------------------------
