@@ -246,11 +246,11 @@ class Ledger:
         self, pending: PendingMelt, order: resolution.Order, payment: melt.Payment | None
     ) -> Future[MeltQuote | None]:
         """The operator ends a melt, as paid or (without a payment) as failed. None if it is over already."""
-        return self.submit(lambda tx: resolution.force(tx, pending, order, payment))
+        return self.submit(Operation.MELT_FORCE, lambda tx: resolution.force(tx, pending, order, payment))
 
     def note_paid_after_all(self, payment: resolution.GivenUp, sent_msat: int) -> Future[bool]:
         """A payment that the operator had given up was made. False if that is known already."""
-        return self.submit(lambda tx: resolution.note_paid_after_all(tx, payment, sent_msat))
+        return self.submit(Operation.LOSS_NOTED, lambda tx: resolution.note_paid_after_all(tx, payment, sent_msat))
 
     def given_up(self) -> list[resolution.GivenUp]:
         """The payments that the operator has given up, and that may still turn out to have been made."""
