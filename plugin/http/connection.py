@@ -9,21 +9,23 @@ import asyncio
 import logging
 import resource
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import h11
 from hypercorn import protocol
 from hypercorn.asyncio import run as hypercorn_run
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.config import Config
-from hypercorn.events import Event, Updated
+from hypercorn.events import Closed, Event, Updated
 from hypercorn.protocol import ws_stream
 from hypercorn.protocol.h11 import H11Protocol
 from quart.wrappers import Request
 from quart.wrappers.request import Body
 from wsproto.events import Message
+from wsproto.extensions import Extension
 
 from plugin.http.limits import RateLimits
 
@@ -149,12 +151,37 @@ class MeteredRequest(Request):
     body_class = MeteredBody
 
 
-class OnlyHttp1(H11Protocol):
+class StrictHttp1(H11Protocol):
     """No HTTP/2 without TLS, which only a proxy could speak: one connection would carry a hundred requests at once,
-    past the limits for connections."""
+    past the limits for connections. And no heads of requests over which Hypercorn or Quart would stumble."""
 
     async def _check_protocol(self, event: h11.Request) -> None:
         pass
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        if _is_sound(request):
+            await super()._create_stream(request)
+        else:
+            await self._send_error_response(400)
+            await self.send(Closed())
+
+
+def _is_sound(request: h11.Request) -> bool:
+    """Whether the target is a path, a URL with one, or `*` (RFC 9112 3.2), and what is said of WebSockets is ASCII."""
+    try:
+        path = urlsplit(request.target.decode("ascii")).path
+        for name, value in request.headers:
+            if name.startswith(b"sec-websocket-"):
+                value.decode("ascii")
+    except ValueError:
+        return False
+    return path.startswith(("/", "*"))
+
+
+def no_extensions(_asked: Iterable[str], _known: list[Extension]) -> bytes | None:
+    """No compression of WebSocket messages: they are short, and 64 KiB that unpack to 64 MiB would keep everybody
+    waiting. Wallets that ask for it do without."""
+    return None
 
 
 class ImpatientServer(TCPServer):
@@ -220,5 +247,6 @@ class ImpatientServer(TCPServer):
 
 # Hypercorn has no setting for any of these.
 ws_stream.WebsocketBuffer = BoundedBuffer  # type: ignore[misc]
+ws_stream.server_extensions_handshake = no_extensions  # type: ignore[attr-defined, assignment]
 hypercorn_run.TCPServer = ImpatientServer  # type: ignore[attr-defined]
-protocol.H11Protocol = OnlyHttp1  # type: ignore[attr-defined]
+protocol.H11Protocol = StrictHttp1  # type: ignore[attr-defined]
