@@ -10,8 +10,8 @@ from typing import Any
 from ledger import audit
 from ledger.ids import HANDLE_DIGITS
 from ledger.keysets import MAX_INPUT_FEE_PPK
-from ledger.operations import melt_quote
-from ledger.units import MSAT_PER_UNIT
+from ledger.operations import exposure, melt_quote
+from ledger.units import MSAT_PER_UNIT, to_msat
 from plugin.methods.resolver import Force
 from plugin.mint import Mint
 from plugin.services import Services
@@ -206,6 +206,8 @@ def info(mint: Mint) -> dict[str, Any]:
     with services.ledger.read() as db:
         outstanding = audit.outstanding(db)
         pending = melt_quote.count_pending(db)
+        pending_msat = melt_quote.sum_pending_msat(db)
+        owed_msat = exposure.owed_msat(db)
         books = audit.keyset_books(db)
     return {
         "state": "ready",
@@ -213,7 +215,10 @@ def info(mint: Mint) -> dict[str, Any]:
         "name": services.settings.name,
         "units": list(services.settings.units),
         "outstanding": {unit: outstanding.get(unit, 0) for unit in services.settings.units} | outstanding,
+        "owed_msat": owed_msat,
+        "max_outstanding_msat": to_msat(services.settings.max_outstanding, "sat") or None,
         "pending_melts": pending,
+        "pending_msat": pending_msat,
         "stuck_melts": services.verdicts.stuck(),
         "onchain_melts": services.payouts.report() if services.payouts is not None else [],
         "keysets": [

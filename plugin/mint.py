@@ -19,6 +19,7 @@ from ledger.operations.node import NodeRun
 from ledger.store.database import Database
 from plugin.http import app as http_app
 from plugin.http import server
+from plugin.http.limits import RateLimits
 from plugin.http.subscriptions import Hub
 from plugin.methods.lightning import Lightning, LightningMethod
 from plugin.methods.method import Method
@@ -93,7 +94,8 @@ class Mint:
         self.backing_up = asyncio.Lock()
         """One backup at a time."""
         self._methods = [method for method in METHODS if method.name in surroundings.settings.methods]
-        self._app = http_app.create_app(lambda: self._why_not_ready, self._methods)
+        self._rate_limits = RateLimits(surroundings.settings)
+        self._app = http_app.create_app(lambda: self._why_not_ready, self._methods, self._rate_limits)
 
     @property
     def url(self) -> str:
@@ -105,7 +107,9 @@ class Mint:
 
     async def run(self) -> None:
         """Serve until `stop`; recovery goes on beside it."""
-        serving = self._supervisor.spawn("http server", server.run(self._app, self._socket, self._stop))
+        serving = self._supervisor.spawn(
+            "http server", server.run(self._app, self._socket, self._stop, self._rate_limits)
+        )
         self._supervisor.watch(serving)
         self._supervisor.background("start", self._start())
         await self._stop.wait()

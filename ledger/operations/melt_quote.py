@@ -386,6 +386,11 @@ def count_pending(db: apsw.Connection) -> int:
     return int(db.execute("SELECT count(*) FROM melt_quotes WHERE state = 'PENDING'").get)
 
 
+def sum_pending_msat(db: apsw.Connection) -> int:
+    """What the destinations of all melts in flight shall receive."""
+    return int(db.execute("SELECT coalesce(sum(amount_msat), 0) FROM melt_quotes WHERE state = 'PENDING'").get)
+
+
 def require_unpaid_hash(db: apsw.Connection, payment_hash: bytes) -> None:
     state = db.execute(
         "SELECT state FROM melt_quotes WHERE payment_hash = ? AND state IN ('PENDING', 'PAID')",

@@ -16,6 +16,7 @@ from ledger.ledger import Ledger
 from ledger.methods import BOLT12
 from ledger.models import MintQuote
 from ledger.operations import mint
+from ledger.store.operation import Operation
 from ledger.store.transaction import Transaction
 from plugin.node.rpc import NodeUnavailableError, OutcomeUnknownError, RpcError
 from plugin.node.view import Node, PaidInvoice
@@ -74,7 +75,9 @@ class Receipts:
             self._index = paid.pay_index
         if passed_by != self._index:  # invoices of others: noted once, not with a commit for each
             index = self._index
-            await asyncio.wrap_future(self._ledger.submit(lambda tx: mint.advance_pay_index(tx, index)))
+            await asyncio.wrap_future(
+                self._ledger.submit(Operation.PAY_INDEX, lambda tx: mint.advance_pay_index(tx, index))
+            )
 
     async def _credit(self, paid: PaidInvoice) -> MintQuote | None:
         label = paid.label if paid.offer_id is None else paid.offer_id
@@ -91,6 +94,6 @@ class Receipts:
             receipt = mint.Receipt(paid.payment_hash, paid.received_msat)
             return mint.credit(tx, method, quote_id, receipt)
 
-        quote = await asyncio.wrap_future(self._ledger.submit(credit))
+        quote = await asyncio.wrap_future(self._ledger.submit(Operation.CREDIT, credit))
         log.info("mint quote paid: %d msat, hash %s", paid.received_msat, paid.payment_hash.hex())
         return quote
