@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from pathlib import Path
 
 import apsw
 
@@ -35,8 +36,9 @@ from ledger.models import (
     SignaturesResponse,
     SwapRequest,
 )
-from ledger.operations import keyset, melt, melt_quote, mint, node, payout, replay, state, swap
+from ledger.operations import exposure, keyset, melt, melt_quote, mint, node, payout, replay, resolution, state, swap
 from ledger.operations.melt_quote import Built, PendingMelt, PendingPayment, PendingPayout
+from ledger.store import backup
 from ledger.store.database import Database
 from ledger.store.operation import Operation
 from ledger.store.transaction import Transaction
@@ -106,6 +108,10 @@ class Ledger:
         """Do the work of an operation in the writer."""
         return self._writer.submit(operation, work)
 
+    def backup(self, target: Path, on_progress: backup.Progress) -> backup.Copy:
+        """Copy the ledger to a new file while it is in use; call it from a worker thread. Raises BackupError."""
+        return backup.make(self._database.path, target, on_progress)
+
     @staticmethod
     def commit_number(db: apsw.Connection) -> int:
         """The number of the last commit that a snapshot has in it; compare with `commit` of events."""
@@ -165,9 +171,23 @@ class Ledger:
 
     # --- mint (NUT-04) --------------------------------------------------------------------------------------------
 
-    def create_mint_quote(self, quote: mint.NewMintQuote) -> Future[MintQuote]:
-        """Store a new mint quote."""
-        return self.submit(Operation.MINT_QUOTE, lambda tx: mint.create(tx, quote))
+    def require_room(self, amount_msat: int, max_outstanding_msat: int) -> None:
+        """Raises 20003 for a mint quote over more than may be outstanding, before anything is made for it;
+        `create_mint_quote` decides for good."""
+        if max_outstanding_msat:
+            with self.read() as db:
+                exposure.require_room(db, self.now(), amount_msat, max_outstanding_msat)
+
+    def has_room(self, amount_msat: int, max_outstanding_msat: int) -> bool:
+        """Whether a mint quote over so much could be made now."""
+        if not max_outstanding_msat:
+            return True
+        with self.read() as db:
+            return amount_msat <= exposure.room_msat(db, self.now(), max_outstanding_msat)
+
+    def create_mint_quote(self, quote: mint.NewMintQuote, max_outstanding_msat: int = 0) -> Future[MintQuote]:
+        """Store a new mint quote. Raises 20003 if more than this could be outstanding then (0: no limit)."""
+        return self.submit(Operation.MINT_QUOTE, lambda tx: mint.create(tx, quote, max_outstanding_msat))
 
     def mint_quote(self, method: str, quote_id: str) -> MintQuote:
         """A mint quote as it is now. Raises 20000."""
@@ -215,7 +235,9 @@ class Ledger:
         with self.read() as db:
             return melt_quote.get(db, method, quote_id)
 
-    def begin_melt(self, method: str, request: MeltRequest, max_pending: int) -> Future[melt.Begun]:
+    def begin_melt(
+        self, method: str, request: MeltRequest, max_pending: int, max_pending_msat: int = 0
+    ) -> Future[melt.Begun]:
         """Hold the proofs of a melt. Its payment may be sent when the future is done, and not before.
 
         A request identical to the one that began the present attempt changes nothing, and gets the quote as it is."""
@@ -226,7 +248,7 @@ class Ledger:
             # Another request for a quote in flight is refused without curve work; `begin` decides for good.
             melt.require_payable(db, method, request.quote, self.now())
         prepared = melt.prepare(self.keysets, method, request, digest, self.now())
-        return self.submit(Operation.MELT_BEGIN, lambda tx: melt.begin(tx, prepared, max_pending))
+        return self.submit(Operation.MELT_BEGIN, lambda tx: melt.begin(tx, prepared, max_pending, max_pending_msat))
 
     def settle_melt(self, pending: PendingMelt, payment: melt.Payment) -> Future[MeltQuote]:
         """The payment was made."""
@@ -235,6 +257,21 @@ class Ledger:
     def release_melt(self, pending: PendingMelt, error: str) -> Future[MeltQuote]:
         """The payment failed for certain."""
         return self.submit(Operation.MELT_RELEASE, lambda tx: melt.release(tx, pending, error))
+
+    def force_melt(
+        self, pending: PendingMelt, order: resolution.Order, payment: melt.Payment | None
+    ) -> Future[MeltQuote | None]:
+        """The operator ends a melt, as paid or (without a payment) as failed. None if it is over already."""
+        return self.submit(Operation.MELT_FORCE, lambda tx: resolution.force(tx, pending, order, payment))
+
+    def note_paid_after_all(self, payment: resolution.GivenUp, sent_msat: int) -> Future[bool]:
+        """A payment that the operator had given up was made. False if that is known already."""
+        return self.submit(Operation.LOSS_NOTED, lambda tx: resolution.note_paid_after_all(tx, payment, sent_msat))
+
+    def given_up(self) -> list[resolution.GivenUp]:
+        """The payments that the operator has given up, and that may still turn out to have been made."""
+        with self.read() as db:
+            return resolution.given_up(db)
 
     def pending_melts(self) -> list[PendingMelt]:
         """All melts in flight."""

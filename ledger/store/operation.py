@@ -25,3 +25,5 @@ class Operation(StrEnum):
     PAYOUT_BUILT = "payout built"
     PAYOUT_BROADCAST = "payout broadcast"
     PAYOUT_DISCARD = "payout discard"
+    MELT_FORCE = "melt force"
+    LOSS_NOTED = "loss noted"

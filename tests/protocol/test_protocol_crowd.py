@@ -22,7 +22,7 @@ from tests.protocol.helpers import MINT_QUOTE, PROOF_STATE, Socket, locked_proof
 MAX_CONNECTIONS = 4
 CONSTANTS = {
     "plugin.http.subscriptions:MAX_CONNECTIONS": MAX_CONNECTIONS,
-    "plugin.http.server:SEND_TIMEOUT_S": 1,
+    "plugin.http.connection:SEND_TIMEOUT_S": 1,
 }
 MEGABYTE = 1024 * 1024
 BEARABLE_GROWTH = 64 * MEGABYTE

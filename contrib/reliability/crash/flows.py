@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 from contrib.reliability.crash.steps import MIGRATE, NEW_LEDGER, Point, points
 from contrib.reliability.crash.wallet import PUBKEY, ModelWallet
-from contrib.reliability.crash.world import CONFIRMATIONS, SandboxWorld
+from contrib.reliability.crash.world import CONFIRMATIONS, CommandFailedError, SandboxWorld
+from contrib.sandbox import Behaviour, Notifications, OutsideInvoice, Part, Reply
 from contrib.wallet import MintError, onchain_client
+from ledger.ids import label_of
 from ledger.store.operation import Operation
 
 AMOUNT = 100
@@ -293,3 +295,66 @@ def melt_spent_otherwise(wallet: ModelWallet) -> Iterator[None]:
     yield
     wallet.melt_onchain(quote, strike)
     assert struck
+
+
+# --- what an operator ends by force -------------------------------------------------------------------------------
+
+
+@flow("melt bolt11, given up by force", Operation.MELT_FORCE, staged=True)
+def melt_given_up(wallet: ModelWallet) -> Iterator[None]:
+    """The node's rows of a payment were deleted while the mint was off: the operator gives it up."""
+    yield
+    _give_up(wallet)
+
+
+@flow("melt bolt11, given up and made", Operation.LOSS_NOTED, staged=True)
+def melt_given_up_and_made(wallet: ModelWallet) -> Iterator[None]:
+    """The same, and the node hears late that it was made: a loss, which is written down once."""
+    world = wallet.world
+    assert isinstance(world, SandboxWorld)
+    invoice, quote_id = _give_up(wallet)
+    world.expected.append("A LOSS")
+    sent_msat = AMOUNT * 1000
+    part = {"id": 1, "groupid": 1, "created_at": 1, "payment_hash": invoice.payment_hash, "status": "complete"}
+    part |= {"amount_msat": sent_msat, "amount_sent_msat": sent_msat, "label": label_of(quote_id)}
+    part |= {"payment_preimage": invoice.preimage}
+    yield
+
+    def told() -> bool:
+        world.node.notify("sendpay_success", part)
+        forced = world.command("cashu-audit")["forced"]
+        return bool(forced[-1]["lost_msat"])
+
+    wallet.wait(told, "a loss to be written down")
+    wallet.payments.lost_msat += sent_msat
+
+
+def _give_up(wallet: ModelWallet) -> tuple[OutsideInvoice, str]:
+    """A melt whose evidence is gone is forced to failed. Its invoice, and its quote's id."""
+    world = wallet.world
+    assert isinstance(world, SandboxWorld)
+    held = Behaviour(parts=(Part.hold(),), reply=Reply.silent(), notifications=Notifications.dropped())
+    invoice = world.node.outside_invoice(AMOUNT * 1000, behaviour=held)
+    quote = wallet.ask(lambda: wallet.client.request_melt_quote(invoice.bolt11))
+    is_lost = False
+
+    def force() -> None:
+        nonlocal is_lost
+        if not is_lost:
+            world.node.wait_for_part(invoice)
+            world.node.kill_plugin()
+            world.node.release(invoice, ok=False)
+            world.node.delete_rows(invoice)
+            world.node.start_plugin()
+            world.wait_ready()
+            is_lost = True
+        try:
+            (melt,) = world.command("cashu-pending")["melts"]
+            order = {"outcome": "failed", "force": True, "reason": "nobody knows"}
+            world.command("cashu-resolve", handle=melt["handle"], **order)
+        except CommandFailedError:
+            pass  # its payment may still be tried, or the mint has died: asked again
+
+    world.expected.append("stays pending")
+    wallet.melt("bolt11", quote, invoice.payment_hash, prefer_async=True, gives_up=True, meanwhile=force)
+    return invoice, quote.quote

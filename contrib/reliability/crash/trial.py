@@ -134,7 +134,8 @@ def reconcile(world: World, wallet: ModelWallet, flow: Flow, before: Money) -> N
             f"the mint booked {booked} msat, the node's {'coins' if onchain else 'channels'} grew by {now - was} msat"
         )
     melts = len(wallet.payments.decided)
-    assert 0 <= after.earned_msat - before.earned_msat <= melts * 1000, "change was not given back, or too much of it"
+    earned_msat = after.earned_msat - before.earned_msat + wallet.payments.lost_msat
+    assert 0 <= earned_msat <= melts * 1000, "change was not given back, or too much of it"
     _audit_file(world)
     problems = world.problems()
     assert not problems, "\n".join(problems)

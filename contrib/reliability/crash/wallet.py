@@ -60,6 +60,8 @@ class Payments:
     decided: dict[str, bool] = field(default_factory=dict)
     foreign_msat: int = 0
     """What the node was paid for invoices that are not the mint's."""
+    lost_msat: int = 0
+    """What left the node for payments that the operator had given up."""
 
 
 class ModelWallet:
@@ -213,9 +215,10 @@ class ModelWallet:
         *,
         prefer_async: bool = False,
         gives_up: bool = False,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
         """Pay a quote with Lightning. If it is given back, the wallet tries again, or `gives_up`: then it spends the
-        proofs otherwise."""
+        proofs otherwise. `meanwhile` is called again and again while it is pending."""
         inputs = self.take(quote.amount + quote.fee_reserve)
         blanks = make_outputs(self.keyset, [0] * BLANKS)
         wire = messages(blanks)
@@ -227,7 +230,7 @@ class ModelWallet:
             return self.client.melt_quote(quote.quote, method=method)
 
         for _ in range(1 if gives_up else MOST_ATTEMPTS):
-            final = self._attempt(post, look, lambda: None)
+            final = self._attempt(post, look, meanwhile)
             if final.state is MeltQuoteState.PAID:
                 break
             self._check_given_back(quote.request, inputs)
