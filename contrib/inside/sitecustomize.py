@@ -132,12 +132,17 @@ def _migrate(wrapped: Callable[..., Any]) -> Callable[..., Any]:
         _pass("migrate", "written")
         return False  # it may be committed
 
+    def durable(*_: Any) -> int:
+        _pass("migrate", "durable")
+        return 0
+
     def migrate(connection: Any) -> None:
         _pass("migrate", "before")
         connection.set_commit_hook(written)
+        connection.set_wal_hook(durable)
         wrapped(connection)
         connection.set_commit_hook(None)
-        _pass("migrate", "durable")
+        connection.wal_autocheckpoint(1000)  # SQLite's own: the hook took its place
 
     return migrate
 

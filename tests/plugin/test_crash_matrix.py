@@ -19,9 +19,7 @@ from ledger.store.operation import Operation
 
 ALL = list(trials(staged=True))
 SAMPLE = [
-    Trial(FLOWS["first start"], Point("migrate", "written"), Victim.PLUGIN),
     Trial(FLOWS["mint bolt11"], Point(Operation.CREDIT, "durable"), Victim.NODE),
-    Trial(FLOWS["swap"], Point(Operation.SWAP, "written"), Victim.PLUGIN),
     Trial(FLOWS["melt bolt12"], Point("xpay", "after"), Victim.PLUGIN),
     Trial(FLOWS["melt onchain"], Point(Operation.PAYOUT_BUILT, "durable"), Victim.NODE),
 ]

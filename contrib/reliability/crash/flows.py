@@ -198,11 +198,11 @@ def melt_bolt11(wallet: ModelWallet) -> Iterator[None]:
 
 @flow("melt bolt11, async", Operation.MELT_BEGIN, "xpay", Operation.MELT_SETTLE)
 def melt_async(wallet: ModelWallet) -> Iterator[None]:
-    """The same with `prefer_async`."""
+    """The same with `prefer_async`, by a wallet that tries nothing twice."""
     invoice = wallet.world.invoice(AMOUNT)
     quote = wallet.ask(lambda: wallet.client.request_melt_quote(invoice.bolt11))
     yield
-    wallet.melt("bolt11", quote, invoice.payment_hash, prefer_async=True)
+    wallet.melt("bolt11", quote, invoice.payment_hash, prefer_async=True, gives_up=True)
 
 
 @flow("melt bolt11, refused", Operation.MELT_BEGIN, "xpay", Operation.MELT_RELEASE)
@@ -211,7 +211,7 @@ def melt_refused(wallet: ModelWallet) -> Iterator[None]:
     invoice = wallet.world.invoice(AMOUNT, refused=True)
     quote = wallet.ask(lambda: wallet.client.request_melt_quote(invoice.bolt11))
     yield
-    wallet.melt("bolt11", quote, invoice.payment_hash, prefer_async=True, hopeless=True)
+    wallet.melt("bolt11", quote, invoice.payment_hash, prefer_async=True, gives_up=True)
 
 
 @flow("melt bolt12", "fetchinvoice", Operation.MELT_QUOTE, Operation.MELT_BEGIN, "xpay", Operation.MELT_SETTLE)
@@ -356,5 +356,5 @@ def _give_up(wallet: ModelWallet) -> tuple[OutsideInvoice, str]:
             pass  # its payment may still be tried, or the mint has died: asked again
 
     world.expected.append("stays pending")
-    wallet.melt("bolt11", quote, invoice.payment_hash, prefer_async=True, hopeless=True, meanwhile=force)
+    wallet.melt("bolt11", quote, invoice.payment_hash, prefer_async=True, gives_up=True, meanwhile=force)
     return invoice, quote.quote

@@ -13,6 +13,7 @@ from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
+from ledger.store.database import migrations
 from ledger.store.operation import Operation
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -32,7 +33,7 @@ OPERATION_STAGES = ("before", "written", "durable", "told")
 """Taken from the queue and nothing written; written, but not committed; committed, and nobody told; all told."""
 COMMAND_STAGES = ("before", "after")
 """Not sent; answered, and nothing made of the answer."""
-BEGINNING_STAGES = {MIGRATE: ("before", "written", "durable"), NEW_LEDGER: ("before", "durable")}
+NEW_LEDGER_STAGES = ("before", "durable")
 
 READ_ONLY = frozenset(
     {
@@ -84,13 +85,16 @@ class Point:
 
 def stages(step: str) -> tuple[str, ...]:
     """The stages of a step."""
-    if step in BEGINNING_STAGES:
-        return BEGINNING_STAGES[step]
+    if step == NEW_LEDGER:
+        return NEW_LEDGER_STAGES
     return OPERATION_STAGES if step in set(Operation) else COMMAND_STAGES
 
 
 def points(step: str, number: int = 1) -> list[Point]:
-    """All places to die in a step."""
+    """All places to die in a step. To migrate is to take each step of the schema."""
+    if step == MIGRATE:
+        each = range(1, len(migrations()) + 1)
+        return [Point(step, "before"), *(Point(step, stage, n) for n in each for stage in ("written", "durable"))]
     return [Point(step, stage, number) for stage in stages(step)]
 
 

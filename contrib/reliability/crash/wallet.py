@@ -214,11 +214,11 @@ class ModelWallet:
         payment_hash: str | None = None,
         *,
         prefer_async: bool = False,
-        hopeless: bool = False,
+        gives_up: bool = False,
         meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
-        """Pay a quote with Lightning. One that is given back is tried again, unless it is known to be `hopeless`.
-        `meanwhile` is called again and again while it is pending."""
+        """Pay a quote with Lightning. If it is given back, the wallet tries again, or `gives_up`: then it spends the
+        proofs otherwise. `meanwhile` is called again and again while it is pending."""
         inputs = self.take(quote.amount + quote.fee_reserve)
         blanks = make_outputs(self.keyset, [0] * BLANKS)
         wire = messages(blanks)
@@ -229,12 +229,14 @@ class ModelWallet:
         def look() -> MeltQuoteLightning:
             return self.client.melt_quote(quote.quote, method=method)
 
-        for _ in range(1 if hopeless else MOST_ATTEMPTS):
+        for _ in range(1 if gives_up else MOST_ATTEMPTS):
             final = self._attempt(post, look, meanwhile)
             if final.state is MeltQuoteState.PAID:
                 break
-            assert self.states(inputs) == {ProofState.UNSPENT}, "a melt is UNPAID, its proofs are not free"
+            self._check_given_back(quote.request, inputs)
         self._conclude(inputs, blanks, final)
+        if final.state is MeltQuoteState.UNPAID and gives_up:
+            self.swap(inputs)
         if final.state is MeltQuoteState.PAID:
             assert self.ask(post) == final, "an identical melt got another answer"
             assert final.payment_preimage is not None, "the preimage is missing"
@@ -260,8 +262,13 @@ class ModelWallet:
             final = self._attempt(lambda: onchain_client.melt(self.client, quote.quote, 0, inputs, wire), look, go_on)
             if final.state is MeltQuoteState.PAID:
                 break
-            assert self.states(inputs) == {ProofState.UNSPENT}, "a melt is UNPAID, its proofs are not free"
+            self._check_given_back(quote.request, inputs)
         self._conclude(inputs, blanks, final)
+
+    def _check_given_back(self, request: str, inputs: Sequence[WalletProof]) -> None:
+        """UNPAID is definite: a wallet may spend the proofs otherwise at once."""
+        assert self.states(inputs) == {ProofState.UNSPENT}, "a melt is UNPAID, its proofs are not free"
+        assert self.world.times_paid(request) == 0, "a melt is UNPAID, but was paid"
 
     def _attempt(self, post: Callable[[], Quote], look: Callable[[], Quote], meanwhile: Callable[[], None]) -> Quote:
         """One attempt, followed until it is decided."""
