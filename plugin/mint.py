@@ -311,6 +311,7 @@ def _dispatcher(
             case EventsLost():
                 receipts.hint()
                 verdicts.look_at_all()
+                resolver.events_lost()
         for method in methods:
             method.on_event(event)
 

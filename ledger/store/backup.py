@@ -19,6 +19,7 @@ import apsw
 from ledger import audit, identity
 from ledger.audit import Audit
 from ledger.identity import Record
+from ledger.store.database import migrations
 from ledger.store.query import fetch_all
 
 STEP_PAGES = 256
@@ -161,6 +162,8 @@ def _verify(connection: apsw.Connection) -> tuple[Record, Audit]:
         raise BackupError(f"the copy is damaged: {'; '.join(faults[:MAX_TOLD_FAULTS])}")
     if not fetch_all(connection, "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'ledger'"):
         raise BackupError("the file is a database, but no ledger")
+    if connection.pragma("user_version") > len(migrations()):
+        raise BackupError("the ledger is of a newer release of Nutbolt, which must be installed again")
     record = identity.read(connection)
     if record is None:
         raise BackupError("the ledger has no identity yet: nothing was ever written to it")

@@ -90,8 +90,11 @@ class Evidence:
                 for htlc in sorted(htlcs, key=lambda htlc: htlc.expiry)[:MAX_HTLCS]
             ],
         }
-        why_not = _why_no_force(verdict, htlcs)
-        return Finding(_payment_sentence(verdict, htlcs, height), facts, why_not, why_not)
+        sentence, why_not = _payment_sentence(verdict, htlcs, height), _why_no_force(verdict, htlcs)
+        if isinstance(verdict, Unknown) and await self._node.has_paid_invoice(melt.payment_hash):
+            facts["own_invoice_paid"] = True
+            sentence += "; its invoice is this node's own, and was paid: by this melt, or by somebody else"
+        return Finding(sentence, facts, why_not, why_not)
 
     def _of_payout(self, melt: PendingPayout, sight: Sight | str, payouts: Payouts) -> Finding:
         problem = payouts.problem(melt)

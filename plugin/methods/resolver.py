@@ -69,6 +69,7 @@ class Resolver:
         """The melts in flight with what is known of each, and how many more there are. With a handle, that one only:
         raises ResolveError if there is none."""
         melts = self._ledger.pending_melts() if handle is None else [self._find(handle)]
+        melts.sort(key=lambda melt: melt.begun_at)
         shown = melts[:MAX_SHOWN]
         findings = await self._evidence.of(shown)
         described = [self._describe(melt, finding) for melt, finding in zip(shown, findings, strict=True)]
@@ -165,10 +166,19 @@ class Resolver:
     def part_succeeded(self, event: PartSucceeded) -> None:
         """Hint: it may be of a payment that was given up."""
         for payment in self._ledger.given_up():
-            if payment.payment_hash == event.payment_hash and payment.label == event.label:
-                proven = hashlib.sha256(event.preimage).digest() == event.payment_hash
-                sent_msat = event.sent_msat if proven else 0
-                self._supervisor.background("given up", self._look_at(payment, sent_msat))
+            is_it = payment.payment_hash == event.payment_hash and payment.label == event.label
+            if is_it and hashlib.sha256(event.preimage).digest() == event.payment_hash:
+                self._supervisor.background("given up", self._look_at(payment, event.sent_msat))
+
+    def events_lost(self) -> None:
+        """Hint: anything may have happened."""
+        self._supervisor.background("given up", self._look_again())
+
+    async def _look_again(self) -> None:
+        try:
+            await self.look_at_given_up()
+        except (RpcError, NodeUnavailableError, OutcomeUnknownError) as error:
+            log.info("can't look at payments that were given up; the next start or audit does: %s", error)
 
     async def look_at_given_up(self) -> None:
         """Ask the node about all payments that were given up."""

@@ -234,7 +234,7 @@ def test_a_backup_tells_how_far_it_is_behind(mint: Mint, alice: Wallet, target: 
         require_newest(ours, now)
 
 
-@pytest.mark.parametrize("what", ["nothing", "a folder", "text", "another database", "half"])
+@pytest.mark.parametrize("what", ["nothing", "a folder", "text", "another database", "half", "newer"])
 def test_what_is_no_ledger_is_refused_with_a_sentence(mint: Mint, target: Path, what: str) -> None:
     match what:
         case "a folder":
@@ -245,8 +245,13 @@ def test_what_is_no_ledger_is_refused_with_a_sentence(mint: Mint, target: Path, 
             other = apsw.Connection(str(target))
             other.execute("CREATE TABLE notes (n)")
             other.close()
+        case "newer":
+            make(mint, target)
+            newer = apsw.Connection(str(target))
+            newer.pragma("user_version", 999)
+            newer.close()
         case "half":
             make(mint, target)
             os.truncate(target, target.stat().st_size // 2)
-    with pytest.raises(BackupError, match=r"no file|no ledger|damaged"):
+    with pytest.raises(BackupError, match=r"no file|no ledger|damaged|newer release"):
         backup.check(target)

@@ -220,7 +220,10 @@ def _put_row_back(mint: Mint, melt: Melt) -> None:
     mint.node.do(add)
 
 
-@pytest.mark.parametrize(("point", "done"), [(FORCE, False), (SETTLE, False), (FORCED, True)])
+@pytest.mark.parametrize(
+    ("point", "done"),
+    [(SETTLE, False), pytest.param(FORCE, False, marks=pytest.mark.slow), (FORCED, True)],
+)
 def test_a_plugin_killed_while_it_resolves_has_done_all_or_nothing(
     mint: Mint, purse: Purse, point: str, done: bool
 ) -> None:
@@ -281,6 +284,45 @@ def test_pending_of_one_handle_and_of_none(mint: Mint, purse: Purse) -> None:
     mint.node.release(str(melt.invoice), ok=False)
     purse.assert_failed(melt)
     assert pending(mint) == []
+
+
+def test_an_own_invoice_that_was_paid_is_said_to_be(mint: Mint, purse: Purse) -> None:
+    """By force it could be given back although its payment has made ecash: the operator must know."""
+    own = purse.request_mint(64)
+    melt = purse.prepare(own.request)
+    mint.node.script(Behaviour(reply=Reply.silent(), notifications=Notifications.dropped()), own.request)
+    mint.node.pause_rpc("listsendpays")
+    purse.post(melt, prefer_async=True)
+    mint.node.wait_until(lambda: [row["status"] for row in mint.node.rows(own.request)] == ["complete"])
+    mint.node.delete_rows(own.request)
+    mint.node.kill_plugin()
+    mint.node.resume_rpc("listsendpays")
+    mint.start_plugin()
+    wait_for(lambda: "this node's own, and was paid" in entry(mint, melt)["sentence"], "the invoice to be told of")
+    shown = entry(mint, melt)
+    assert shown["evidence"]["own_invoice_paid"] is True
+    force(mint, shown["handle"], "paid")
+    assert purse.look(melt).state == PAID
+
+
+def test_a_loss_is_looked_for_when_events_were_lost(mint: Mint, purse: Purse) -> None:
+    """The connection to the node broke, say, as its rows came back."""
+    melt, shown = lose_evidence(mint, purse)
+    force(mint, shown["handle"], "failed")
+    mint.expect_broken(LOSS)
+    _put_row_back(mint, melt)
+    mint.node.close_rpc_connections()
+
+    def lost() -> int:
+        with mint.ledger() as db:
+            return int(
+                db.execute(
+                    "SELECT coalesce(max(paid_after_all_msat), 0) FROM resolutions WHERE n ="
+                    " (SELECT max(n) FROM resolutions)"
+                ).get
+            )
+
+    wait_for(lambda: lost() == 100_500, "the loss to be written down")
 
 
 # --- on the chain -------------------------------------------------------------------------------------------------
