@@ -67,7 +67,8 @@ class NodeWorld(World):
     def connect(self) -> None:
         network, mint = self._network, self.mint
         self.wait_ready()
-        mint.raw.port = mint.call("getinfo")["binding"][0]["port"]
+        mint.raw.info = mint.call("getinfo")
+        mint.raw.port = mint.raw.info["binding"][0]["port"]
         network.open_channel(network.hub, mint, CHANNEL_SAT, CHANNEL_SAT // 2, announced=False)
         network.wait_for_route(mint)
 

@@ -87,9 +87,13 @@ class Matrix:
         """The world that is running, made when it is needed."""
         if self._running is None:
             world = self._new_world()
-            world.start()
-            world.connect()
-            self._running = world, ModelWallet(world)
+            try:
+                world.start()
+                world.connect()
+                self._running = world, ModelWallet(world)
+            except BaseException:
+                world.stop()
+                raise
         return self._running
 
     def _new_world(self) -> World:
