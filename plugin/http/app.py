@@ -6,10 +6,12 @@ import gzip
 import logging
 import re
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from quart import Quart, Response, has_websocket_context, request
 from quart import websocket as current_websocket
 from quart_schema import Info, QuartSchema
+from quart_schema.openapi import OpenAPIProvider
 from werkzeug.exceptions import HTTPException
 
 from ledger.errors import Code, LedgerError, StorageError
@@ -40,6 +42,18 @@ METHOD_PATH = re.compile(r"/v1/(mint|melt)/(quote/)?[^/]+(/[^/]+)?/?$")
 """Of an endpoint that belongs to a payment method."""
 
 log = logging.getLogger(__name__)
+
+
+class Description(OpenAPIProvider):
+    """The API's description. It never changes, and takes as long to make as fifty ordinary answers."""
+
+    _made: dict[str, Any] | None = None
+
+    def schema(self) -> dict[str, Any]:
+        """Made when it is first asked for."""
+        if self._made is None:
+            self._made = super().schema()
+        return self._made
 
 
 def create_app(
@@ -86,6 +100,7 @@ def create_app(
     QuartSchema(
         app,
         openapi_path="/openapi.json",
+        openapi_provider_class=Description,
         swagger_ui_path=None,
         redoc_ui_path=None,
         scalar_ui_path=None,

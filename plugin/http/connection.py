@@ -20,12 +20,18 @@ from hypercorn.asyncio import run as hypercorn_run
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, Updated
+from hypercorn.protocol import h11 as hypercorn_h11
 from hypercorn.protocol import ws_stream
+from hypercorn.protocol.events import Body as BodyData
+from hypercorn.protocol.events import Data, StreamClosed
+from hypercorn.protocol.events import Event as ProtocolEvent
+from hypercorn.protocol.events import Request as ProtocolRequest
 from hypercorn.protocol.h11 import H11Protocol
 from quart.wrappers import Request
 from quart.wrappers.request import Body
 from wsproto.events import Message
 from wsproto.extensions import Extension
+from wsproto.frame_protocol import CloseReason
 
 from plugin.http.limits import RateLimits
 
@@ -43,6 +49,8 @@ LONGEST_SEND_S = 300
 """So is one that goes on taking, but not all of it within this time."""
 MAX_BODIES_BYTES = 64 * 1024 * 1024
 """Most memory for request bodies that are on their way, of all requests together."""
+
+EarlyData = BodyData | Data
 
 log = logging.getLogger(__name__)
 
@@ -178,6 +186,27 @@ def _is_sound(request: h11.Request) -> bool:
     return path.startswith(("/", "*"))
 
 
+class StrictWebSocket(ws_stream.WSStream):
+    """A WebSocket whose client keeps to the order of things. When frames come before the connection is accepted,
+    Hypercorn tells nobody, and we would wait for the next one for ever. Nor does it ever close one that it has refused.
+    """
+
+    async def handle(self, event: ProtocolEvent) -> None:
+        """Refuse what comes too early."""
+        if self.closed:
+            return
+        if isinstance(event, EarlyData) and not self.handshake.accepted:
+            self.closed = True  # first of all: it must not be accepted any more
+            await self._send_error_response(400)
+            if self.app_put is not None:
+                await self.app_put({"type": "websocket.disconnect", "code": CloseReason.ABNORMAL_CLOSURE})
+            await self.send(StreamClosed(stream_id=self.stream_id))
+            return
+        await super().handle(event)
+        if self.closed and isinstance(event, ProtocolRequest):
+            await self.send(StreamClosed(stream_id=self.stream_id))
+
+
 def no_extensions(_asked: Iterable[str], _known: list[Extension]) -> bytes | None:
     """No compression of WebSocket messages: they are short, and 64 KiB that unpack to 64 MiB would keep everybody
     waiting. Wallets that ask for it do without."""
@@ -247,6 +276,7 @@ class ImpatientServer(TCPServer):
 
 # Hypercorn has no setting for any of these.
 ws_stream.WebsocketBuffer = BoundedBuffer  # type: ignore[misc]
+hypercorn_h11.WSStream = StrictWebSocket  # type: ignore[attr-defined]
 ws_stream.server_extensions_handshake = no_extensions  # type: ignore[attr-defined, assignment]
 hypercorn_run.TCPServer = ImpatientServer  # type: ignore[attr-defined]
 protocol.H11Protocol = StrictHttp1  # type: ignore[attr-defined]
