@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-REQUIRED = ("pyln", "apsw", "coincurve", "hypercorn", "pydantic", "quart", "quart_schema")
+REQUIRED = ("pyln", "apsw", "coincurve", "hypercorn", "pydantic", "quart", "quart_schema", "throttled")
 
 
 def main() -> None:

@@ -80,7 +80,10 @@ def require_newest(ours: Record | None, remembered: Record | None) -> None:
             f"{remembered.mint_id}, epoch {remembered.epoch}. Point cashu-db to the right file."
         )
     if ours.commits < remembered.commits:
+        missing = remembered.commits - ours.commits
         raise StartError(
-            f"the ledger is an old copy: it has {ours.commits} commits, the node remembers {remembered.commits}. "
-            "Proofs spent since would be accepted again. Put the newest ledger file back."
+            f"the ledger is an old copy: it has {ours.commits} commits, the node remembers {remembered.commits}, so "
+            f"the last {missing} are missing. Ecash that was spent in them would be accepted again, and there is no "
+            "way to tell which. Put the newest file back: the one that was in use, its replica, or a later backup. "
+            "cashu-restore-check PATH tells how new a file is."
         )

@@ -20,6 +20,7 @@ from ledger.operations.node import NodeRun
 from ledger.store.database import Database
 from plugin.http import app as http_app
 from plugin.http import server
+from plugin.http.limits import RateLimits
 from plugin.http.subscriptions import Hub
 from plugin.methods.lightning import Lightning, LightningMethod
 from plugin.methods.method import Method
@@ -28,6 +29,7 @@ from plugin.methods.onchain import OnchainMethod
 from plugin.methods.outcomes import Outcomes
 from plugin.methods.pricing import Pricing
 from plugin.methods.receipts import Receipts
+from plugin.methods.resolver import Resolver
 from plugin.methods.table import METHODS
 from plugin.methods.verdict import Verdicts
 from plugin.node import process
@@ -89,8 +91,13 @@ class Mint:
         self.events = EventQueue(self._loop)
         self._rpc = NodeRpc(surroundings.rpc_socket, lambda: self.events.post(EventsLost()))
         self.node = Node(self._rpc)
+        self.directory = surroundings.directory
+        """The node's, of its network: where relative paths start."""
+        self.backing_up = asyncio.Lock()
+        """One backup at a time."""
         self._methods = [method for method in METHODS if method.name in surroundings.settings.methods]
-        self._app = http_app.create_app(lambda: self._why_not_ready, self._methods)
+        self._rate_limits = RateLimits(surroundings.settings)
+        self._app = http_app.create_app(lambda: self._why_not_ready, self._methods, self._rate_limits)
 
     @property
     def url(self) -> str:
@@ -102,7 +109,9 @@ class Mint:
 
     async def run(self) -> None:
         """Serve until `stop`; recovery goes on beside it."""
-        serving = self._supervisor.spawn("http server", server.run(self._app, self._socket, self._stop))
+        serving = self._supervisor.spawn(
+            "http server", server.run(self._app, self._socket, self._stop, self._rate_limits)
+        )
         self._supervisor.watch(serving)
         self._supervisor.background("start", self._start())
         await self._stop.wait()
@@ -118,6 +127,11 @@ class Mint:
         await self._rpc.close()
         if self._ledger is not None:
             self._ledger.close()
+
+    async def remembered(self) -> Record | None:
+        """What the node remembers of its mint's ledger. Raises StartError if that can't be read."""
+        text = await self.node.recall(RECORD_KEY)
+        return None if text is None else Record.from_json(text)
 
     def carry_out(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Run a command of the operator in the mint's loop; from any thread."""
@@ -153,8 +167,7 @@ class Mint:
 
     async def _open(self) -> Ledger:
         """The ledger that the node's datastore remembers, with the seed that the node derives for it."""
-        text = await self.node.recall(RECORD_KEY)
-        remembered = None if text is None else Record.from_json(text)
+        remembered = await self.remembered()
         path = self._surroundings.directory / self._surroundings.settings.db
         if remembered is not None and not path.exists():
             raise StartError(
@@ -207,11 +220,14 @@ class Mint:
         followed = [*methods.values(), *([] if onchain is None or onchain.name in methods else [onchain])]
         for method in followed:
             await self._patiently(method.start)
-        self._supervisor.forever("receipts", receipts.run())
-        self._supervisor.forever("node events", self.events.consume(_dispatcher(verdicts, receipts, followed)))
-        self._supervisor.forever("ledger record", self._keep_record(ledger))
         payouts = None if onchain is None else onchain.payouts
-        self.services = Services(settings, ledger, methods, verdicts, payouts, hub)
+        resolver = Resolver(ledger, self.node, verdicts, payouts, self._supervisor)
+        await self._patiently(resolver.look_at_given_up)
+        self._supervisor.forever("receipts", receipts.run())
+        dispatch = _dispatcher(verdicts, resolver, receipts, followed)
+        self._supervisor.forever("node events", self.events.consume(dispatch))
+        self._supervisor.forever("ledger record", self._keep_record(ledger))
+        self.services = Services(settings, ledger, methods, verdicts, payouts, resolver, hub)
         http_app.install(self._app, self.services)
         self._why_not_ready = None
         log.info("the mint is ready at %s", self.url)
@@ -227,13 +243,15 @@ class Mint:
     async def _note_start(self, ledger: Ledger) -> NodeRun:
         found = await asyncio.to_thread(process.find, self._rpc.path)
         identity, started_at = (found.identity, found.started_at) if found is not None else (None, 0)
-        run = await asyncio.wrap_future(ledger.note_start(self._surroundings.node_started, identity, started_at))
         if self._is_node_older:
             log.error(
                 "the node's database is older than it was: melts that were in flight stay pending unless it knows that"
                 " they were paid (see stuck_melts of cashu-info)"
             )
-            run = await asyncio.wrap_future(ledger.note_rollback())
+        started = ledger.note_start(
+            self._surroundings.node_started, identity, started_at, rolled_back=self._is_node_older
+        )
+        run = await asyncio.wrap_future(started)
         await self._patiently(partial(self._remember, ledger))
         return run
 
@@ -296,13 +314,16 @@ def _log_quietly(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> N
     log.debug("while stopping: %s", context.get("message"))
 
 
-def _dispatcher(verdicts: Verdicts, receipts: Receipts, methods: Iterable[Method]) -> Callable[[NodeEvent], None]:
+def _dispatcher(
+    verdicts: Verdicts, resolver: Resolver, receipts: Receipts, methods: Iterable[Method]
+) -> Callable[[NodeEvent], None]:
     """Which event is a hint for whom."""
 
     def dispatch(event: NodeEvent) -> None:
         match event:
             case PartSucceeded():
                 verdicts.part_succeeded(event)
+                resolver.part_succeeded(event)
             case PartFailed(payment_hash):
                 verdicts.hint(payment_hash)
             case InvoicePaid():
@@ -310,6 +331,7 @@ def _dispatcher(verdicts: Verdicts, receipts: Receipts, methods: Iterable[Method
             case EventsLost():
                 receipts.hint()
                 verdicts.look_at_all()
+                resolver.events_lost()
         for method in methods:
             method.on_event(event)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
 from ledger import methods
@@ -27,6 +28,8 @@ ONCHAIN_DUST_SAT = 1000
 """Smallest amount that can be set for on-chain payments: above what any kind of output needs to be relayed."""
 MAX_CONFIRMATIONS = 100
 MAX_EXPIRY_DAYS = 3650
+MAX_RATE_PERCENT = 1_000_000
+MAX_PROXIES = 100
 
 
 class OptionError(Exception):
@@ -56,8 +59,13 @@ class Settings:
     sync_wait_s: int
     async_grace_ms: int
     max_pending_melts: int
+    max_pending: int
+    max_outstanding: int
     maxdelay: int
     retry_for_s: int
+    rate_limit: int
+    rate_limit_local: int
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +119,16 @@ def _listen(text: str) -> tuple[str, int]:
     if not separator or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise ValueError("must be address:port, for example 127.0.0.1:3338 or [::1]:3338")
     return host, int(port)
+
+
+def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if len(names) > MAX_PROXIES:
+        raise ValueError(f"must be at most {MAX_PROXIES} addresses")
+    try:
+        return tuple(ip_network(name) for name in names)
+    except ValueError:
+        raise ValueError("must be a list of addresses or networks, for example 127.0.0.1,10.0.0.0/8") from None
 
 
 def _list_of(*known: str) -> Callable[[str], tuple[str, ...]]:
@@ -237,6 +255,21 @@ OPTIONS = (
         _whole(1, MAX_PENDING_MELTS),
     ),
     Option(
+        "cashu-max-pending",
+        "max_pending",
+        "0",
+        "Most that melts in flight may sum up to, in sat; further ones are refused. 0 for no limit.",
+        _whole(0, MAX_AMOUNT_SAT),
+    ),
+    Option(
+        "cashu-max-outstanding",
+        "max_outstanding",
+        "0",
+        "Most ecash that wallets may hold, of all units together, in sat: beyond it mint quotes are refused, while "
+        "swaps and melts go on. 0 for no limit.",
+        _whole(0, MAX_AMOUNT_SAT),
+    ),
+    Option(
         "cashu-maxdelay",
         "maxdelay",
         "1008",
@@ -249,6 +282,29 @@ OPTIONS = (
         "60",
         "Seconds during which the node starts new attempts at a melt's payment.",
         _whole(1, MAX_RETRY_FOR_S),
+    ),
+    Option(
+        "cashu-rate-limit",
+        "rate_limit",
+        "100",
+        "What one client's address may ask for, in percent of the built-in budgets; 0 for no limit.",
+        _whole(0, MAX_RATE_PERCENT),
+    ),
+    Option(
+        "cashu-rate-limit-local",
+        "rate_limit_local",
+        "2000",
+        "The same for all clients together that come from this machine: over Tor, or through a proxy that is not in "
+        "cashu-trusted-proxies.",
+        _whole(0, MAX_RATE_PERCENT),
+    ),
+    Option(
+        "cashu-trusted-proxies",
+        "trusted_proxies",
+        "",
+        "Addresses or networks of reverse proxies, separated by commas: what they say in X-Forwarded-For or Forwarded "
+        "is believed.",
+        _networks,
     ),
 )
 
@@ -269,4 +325,9 @@ def parse(values: Mapping[str, Any]) -> Settings:
     ):
         if maximum and minimum > maximum:
             raise OptionError(f"cashu-min-{what}={minimum} is above cashu-max-{what}={maximum}")
+        if methods.ONCHAIN in settings.methods and maximum and settings.onchain_min > maximum:
+            raise OptionError(
+                f"cashu-onchain-min={settings.onchain_min} is above cashu-max-{what}={maximum}: no payment on the "
+                "chain would be possible; change one of them, or take onchain out of cashu-methods"
+            )
     return settings

@@ -84,9 +84,10 @@ def prepare(keysets: Keysets, method: str, request: MeltRequest, digest: bytes, 
     return Prepared(method, request.quote, digest, verified, blanks, fee_index)
 
 
-def begin(tx: Transaction, melt: Prepared, max_pending: int) -> Begun:
+def begin(tx: Transaction, melt: Prepared, max_pending: int, max_pending_msat: int = 0) -> Begun:
     """Hold the proofs and blank outputs, and put the quote to PENDING. After the commit the payment may be sent.
 
+    `max_pending_msat`: what melts in flight may sum up to, this one with them; 0 for any.
     Raises 20000 (unknown quote, or too many melts in flight), 20005, 20006, 20007, 11010, 11005, 11001 to 11004,
     12002, 12003.
     """
@@ -99,6 +100,10 @@ def begin(tx: Transaction, melt: Prepared, max_pending: int) -> Begun:
     _require_amount(row, melt)
     if melt_quote.count_pending(tx.db) >= max_pending:
         raise LedgerError(Code.QUOTE_REJECTED, "too many melts are in flight at this mint: try again later")
+    if max_pending_msat and melt_quote.sum_pending_msat(tx.db) + row.amount_msat > max_pending_msat:
+        raise LedgerError(
+            Code.QUOTE_REJECTED, "melts over too large a sum are in flight at this mint: try again later, or with less"
+        )
     inputs.require_unspent(tx, melt.inputs)
     if melt.blanks:
         outputs.require_unsigned(tx, melt.blanks)

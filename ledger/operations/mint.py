@@ -24,11 +24,11 @@ from ledger.models import (
     MintRequest,
     SignaturesResponse,
 )
-from ledger.operations import outputs, replay
+from ledger.operations import exposure, outputs, replay
 from ledger.operations.outputs import Outputs, Signed
 from ledger.store.query import fetch_one
 from ledger.store.transaction import Transaction
-from ledger.units import from_msat_down
+from ledger.units import from_msat_down, to_msat
 
 KIND = "issue"
 SIGNATURE_DOMAIN = b"Cashu_MintQuoteSig_v1"
@@ -94,8 +94,10 @@ def check_pubkey(pubkey: str | None) -> None:
         raise LedgerError(Code.PUBKEY_INVALID, "pubkey is not a compressed secp256k1 key in hex") from error
 
 
-def create(tx: Transaction, quote: NewMintQuote) -> MintQuote:
-    """Store a new quote."""
+def create(tx: Transaction, quote: NewMintQuote, max_outstanding_msat: int = 0) -> MintQuote:
+    """Store a new quote. Raises 20003 if its ecash would be more than the operator allows (0: any)."""
+    amount_msat = to_msat(quote.amount or 1, quote.unit)
+    exposure.require_room(tx.db, tx.now, amount_msat, max_outstanding_msat)
     tx.db.execute(
         "INSERT INTO mint_quotes (id, label, method, unit, request, amount, pubkey, expiry, created_at, updated_at,"
         " payment_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

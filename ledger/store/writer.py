@@ -19,6 +19,7 @@ import apsw
 
 from ledger.errors import LedgerError, StorageError
 from ledger.events import Event
+from ledger.store.operation import Operation
 from ledger.store.transaction import Transaction
 
 MAX_BATCH = 256
@@ -30,11 +31,12 @@ SHUTDOWN_WAIT_S = 5.0
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Operation = Callable[[Transaction], T]
+Work = Callable[[Transaction], T]
 
 
 class _Job(NamedTuple):
-    operation: Operation[Any]
+    operation: Operation
+    work: Work[Any]
     future: Future[Any]
 
 
@@ -64,16 +66,16 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, operation: Operation[T]) -> Future[T]:
-        """Queue an operation. The future has its result once that is durable, or what the operation raised
-        (LedgerError: refused; StorageError: could not be committed)."""
+    def submit(self, operation: Operation, work: Work[T]) -> Future[T]:
+        """Queue an operation, whose work is done in one transaction. The future has its result once that is durable,
+        or what the work raised (LedgerError: refused; StorageError: could not be committed)."""
         future: Future[T] = Future()
         with self._submitting:
             if self._closed:
                 future.set_exception(StorageError("the ledger is closed"))
                 return future
             try:
-                self._queue.put_nowait(_Job(operation, future))
+                self._queue.put_nowait(_Job(operation, work, future))
             except queue.Full:
                 future.set_exception(StorageError("too many operations are waiting for the ledger"))
         return future
@@ -139,7 +141,7 @@ class Writer:
         tx = self._begin(self._connection)
         self._connection.execute("SAVEPOINT operation")
         try:
-            result = job.operation(tx)
+            result = job.work(tx)
         except BaseException as error:
             # After some errors (a full disk) SQLite has rolled back the whole transaction by itself: then this
             # raises, and the batch fails as a whole.
@@ -147,8 +149,8 @@ class Writer:
             self._connection.execute("RELEASE operation")
             if isinstance(error, LedgerError):
                 return error
-            log.exception("an operation of the ledger failed; it changed nothing")
-            return StorageError(f"an operation of the ledger failed: {error}")
+            log.exception("an operation of the ledger failed (%s); it changed nothing", job.operation)
+            return StorageError(f"an operation of the ledger failed ({job.operation}): {error}")
         self._connection.execute("RELEASE operation")
         return _Done(job, result, tx)
 

@@ -6,14 +6,18 @@ import gzip
 import logging
 import re
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from quart import Quart, Response, has_websocket_context, request
 from quart import websocket as current_websocket
 from quart_schema import Info, QuartSchema
+from quart_schema.openapi import OpenAPIProvider
 from werkzeug.exceptions import HTTPException
 
 from ledger.errors import Code, LedgerError, StorageError
-from plugin.http import info, keys, melt, mint, state, swap, websocket
+from plugin.http import info, keys, limits, melt, mint, state, swap, websocket
+from plugin.http.connection import BusyError, MeteredRequest
+from plugin.http.limits import RateLimits, TooManyRequestsError
 from plugin.http.wire import MAX_BODY_BYTES, refusal
 from plugin.methods.method import Method
 from plugin.node.rpc import NodeUnavailableError, OutcomeUnknownError, RpcError
@@ -40,7 +44,21 @@ METHOD_PATH = re.compile(r"/v1/(mint|melt)/(quote/)?[^/]+(/[^/]+)?/?$")
 log = logging.getLogger(__name__)
 
 
-def create_app(why_not_ready: Callable[[], str | None], methods: Iterable[type[Method]]) -> Quart:
+class Description(OpenAPIProvider):
+    """The API's description. It never changes, and takes as long to make as fifty ordinary answers."""
+
+    _made: dict[str, Any] | None = None
+
+    def schema(self) -> dict[str, Any]:
+        """Made when it is first asked for."""
+        if self._made is None:
+            self._made = super().schema()
+        return self._made
+
+
+def create_app(
+    why_not_ready: Callable[[], str | None], methods: Iterable[type[Method]], rate_limits: RateLimits
+) -> Quart:
     """The application, with the routes of these payment methods.
 
     It answers 503 as long as `why_not_ready` gives a reason; before that ends, call `install`."""
@@ -49,12 +67,25 @@ def create_app(why_not_ready: Callable[[], str | None], methods: Iterable[type[M
     app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_S
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # no redirects: a path with too many slashes is unknown
+    app.request_class = MeteredRequest
     app.asgi_websocket_class = websocket.Intake
+    app.extensions[limits.EXTENSION] = rate_limits
     for module in (info, keys, swap, state, websocket):
         app.register_blueprint(module.blueprint)
     for method in methods:
         app.register_blueprint(mint.blueprint(method))
         app.register_blueprint(melt.blueprint(method))
+
+    @app.before_request
+    @app.before_websocket
+    async def refuse_too_many() -> Response | None:
+        if _is_preflight():
+            return None  # its answer is as cheap as a refusal
+        try:
+            limits.charge(limits.REQUESTS)
+        except TooManyRequestsError as error:
+            return await _too_many(error)
+        return None
 
     @app.before_request
     @app.before_websocket
@@ -69,12 +100,15 @@ def create_app(why_not_ready: Callable[[], str | None], methods: Iterable[type[M
     QuartSchema(
         app,
         openapi_path="/openapi.json",
+        openapi_provider_class=Description,
         swagger_ui_path=None,
         redoc_ui_path=None,
         scalar_ui_path=None,
         info=Info(title="Nutbolt, a Cashu mint", version=VERSION),
     )
     app.register_error_handler(LedgerError, _refused)
+    app.register_error_handler(TooManyRequestsError, _too_many)
+    app.register_error_handler(BusyError, _busy)
     app.register_error_handler(HTTPException, _malformed)
     for error in (StorageError, NodeUnavailableError, OutcomeUnknownError, RpcError):
         app.register_error_handler(error, _unavailable)
@@ -106,6 +140,18 @@ async def _finish(response: Response) -> Response:
 
 async def _refused(error: LedgerError) -> Response:
     return refusal(error.detail, error.code)
+
+
+async def _too_many(error: TooManyRequestsError) -> Response:
+    response = refusal(str(error), Code.REQUEST_REJECTED, 429)
+    response.headers["Retry-After"] = str(error.retry_after_s)
+    return response
+
+
+async def _busy(error: BusyError) -> Response:
+    response = refusal(f"{error}: try again", Code.REQUEST_REJECTED, 503)
+    response.headers["Retry-After"] = "2"
+    return response
 
 
 async def _malformed(error: HTTPException) -> Response:

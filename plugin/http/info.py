@@ -12,7 +12,7 @@ from quart_schema import document_response
 
 from ledger.models import MAX_ARRAY_LENGTH
 from ledger.operations.mint import MAX_BATCH_SIZE
-from ledger.units import from_msat_up
+from ledger.units import from_msat_up, to_msat
 from plugin.http.subscriptions import PROOF_STATE, melt_quotes_of, mint_quotes_of
 from plugin.methods.method import Limits, Method
 from plugin.options import MAX_AMOUNT_SAT
@@ -54,7 +54,7 @@ def describe(mint: Services) -> dict[str, Any]:
         "nuts": {
             "4": {
                 "methods": _entries(mint, lambda method: (method.mint_limits, method.mint_options)),
-                "disabled": False,
+                "disabled": _is_full(mint),
             },
             "5": {
                 "methods": _entries(mint, lambda method: (method.melt_limits, method.melt_options)),
@@ -70,6 +70,12 @@ def describe(mint: Services) -> dict[str, Any]:
             },
         },
     }
+
+
+def _is_full(mint: Services) -> bool:
+    """Whether every mint quote would be refused, because the operator allows no more ecash."""
+    least_msat = min(method.mint_limits.minimum_msat for method in mint.methods.values())
+    return not mint.ledger.has_room(least_msat, to_msat(mint.settings.max_outstanding, "sat"))
 
 
 def _entries(mint: Services, settings_of: Callable[[Method], tuple[Limits, dict[str, Any]]]) -> list[dict[str, Any]]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from quart import Blueprint, Response, request
 from quart_schema import document_request, document_response, operation_id
 
+from ledger.ledger import curve_work
 from ledger.models import ErrorResponse
+from plugin.http.limits import MELT_COST, NODE, SIGNATURES, charge
 from plugin.http.wire import answer, body
 from plugin.methods.method import Method
 from plugin.services import services
@@ -23,7 +25,9 @@ def blueprint(method: type[Method]) -> Blueprint:
     @operation_id(f"create_melt_quote_{name}")
     async def create_melt_quote() -> Response:
         """What would this payment cost?"""
-        return answer(await services().method(name).create_melt_quote(await body(method.melt_quote_request)))
+        quote_request = await body(method.melt_quote_request)
+        charge(NODE, method.melt_quote_cost)
+        return answer(await services().method(name).create_melt_quote(quote_request))
 
     @routes.get(f"/v1/melt/quote/{name}/<quote_id>")
     @document_response(method.melt_quote)
@@ -41,6 +45,8 @@ def blueprint(method: type[Method]) -> Blueprint:
     async def melt() -> Response:
         """Pay a quote with proofs."""
         melt_request = await body(method.melt_request)
+        charge(SIGNATURES, curve_work(melt_request))
+        charge(NODE, MELT_COST)
         prefer_async = bool(melt_request.prefer_async) or _prefers_async_by_header()
         return answer(await services().method(name).melt(melt_request, prefer_async))
 

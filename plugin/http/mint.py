@@ -5,7 +5,9 @@ from __future__ import annotations
 from quart import Blueprint, Response
 from quart_schema import document_request, document_response, operation_id
 
+from ledger.ledger import curve_work
 from ledger.models import ErrorResponse, MintBatchRequest, MintQuoteCheckRequest, MintRequest, SignaturesResponse
+from plugin.http.limits import LOOKUPS, NODE, SIGNATURES, charge
 from plugin.http.wire import answer, answer_list, body
 from plugin.methods.method import Method
 from plugin.services import services
@@ -23,7 +25,9 @@ def blueprint(method: type[Method]) -> Blueprint:
     @operation_id(f"create_mint_quote_{name}")
     async def create_mint_quote() -> Response:
         """Ask for something to pay: an invoice, an offer, an address."""
-        return answer(await services().method(name).create_mint_quote(await body(method.mint_quote_request)))
+        request = await body(method.mint_quote_request)
+        charge(NODE, method.mint_quote_cost)
+        return answer(await services().method(name).create_mint_quote(request))
 
     @routes.get(f"/v1/mint/quote/{name}/<quote_id>")
     @document_response(method.mint_quote)
@@ -40,7 +44,9 @@ def blueprint(method: type[Method]) -> Blueprint:
     @operation_id(f"check_quotes_{name}")
     async def check_quotes() -> Response:
         """Several quotes as they are now (NUT-29)."""
-        return answer_list(services().ledger.mint_quotes(name, await body(MintQuoteCheckRequest)))
+        request = await body(MintQuoteCheckRequest)
+        charge(LOOKUPS, len(request.quotes))
+        return answer_list(services().ledger.mint_quotes(name, request))
 
     @routes.post(f"/v1/mint/{name}/batch")
     @document_response(SignaturesResponse)
@@ -49,7 +55,9 @@ def blueprint(method: type[Method]) -> Blueprint:
     @operation_id(f"mint_batch_{name}")
     async def mint_batch() -> Response:
         """Ecash for several paid quotes (NUT-29)."""
-        return answer(await services().method(name).issue_batch(await body(MintBatchRequest)))
+        request = await body(MintBatchRequest)
+        charge(SIGNATURES, curve_work(request))
+        return answer(await services().method(name).issue_batch(request))
 
     @routes.post(f"/v1/mint/{name}")
     @document_response(SignaturesResponse)
@@ -58,6 +66,8 @@ def blueprint(method: type[Method]) -> Blueprint:
     @operation_id(f"mint_{name}")
     async def mint() -> Response:
         """Ecash for a paid quote."""
-        return answer(await services().method(name).issue(await body(MintRequest)))
+        request = await body(MintRequest)
+        charge(SIGNATURES, curve_work(request))
+        return answer(await services().method(name).issue(request))
 
     return routes

@@ -5,19 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
-from hypercorn.asyncio import run as hypercorn_run
 from hypercorn.asyncio import serve
-from hypercorn.asyncio.tcp_server import TCPServer
-from hypercorn.config import Config
-from hypercorn.events import Event
-from hypercorn.protocol import ws_stream
 from quart import Quart
-from wsproto.events import Message
 
+from plugin.http.connection import Connections, ServerConfig, most_connections
+from plugin.http.limits import RateLimits
 from plugin.http.websocket import MAX_FRAME_BYTES
 
 BACKLOG = 1024
@@ -29,63 +22,6 @@ PROBES = 4
 """A connection that says nothing is probed after two minutes, and given up when four probes go unanswered."""
 SHUTDOWN_GRACE_S = 1.0
 """How long requests under way may go on once the plugin stops."""
-SEND_TIMEOUT_S = 30
-"""A client that takes nothing of what is sent to it for this long is disconnected."""
-
-
-class BoundedBuffer(ws_stream.WebsocketBuffer):
-    """Keeps nothing of a message that is too long. Hypercorn asks its sender to close the connection, but goes on
-    collecting what comes from one that does not."""
-
-    def extend(self, event: Message[Any]) -> None:
-        """Raises FrameTooLargeError, from the first piece too many until the end of the message."""
-        if self.length + len(event.data) > self.max_length:
-            self.value, self.length = None, self.max_length
-            raise ws_stream.FrameTooLargeError
-        super().extend(event)
-
-
-class ImpatientServer(TCPServer):
-    """One connection. Hypercorn alone waits for ever for a client that does not read, and keeps the socket of one that
-    has left for its keep-alive time."""
-
-    async def _read_data(self) -> None:
-        await super()._read_data()
-        await self.idle_task.stop()
-
-    async def protocol_send(self, event: Event) -> None:
-        """Send, as long as the client goes on taking it."""
-        with self._watched():
-            await super().protocol_send(event)
-
-    async def _close(self) -> None:
-        with self._watched():
-            await super()._close()
-
-    @contextmanager
-    def _watched(self) -> Iterator[None]:
-        """Cut the connection off if nothing leaves it between two looks."""
-        transport = self.writer.transport
-
-        timer: asyncio.TimerHandle
-
-        def look(before: int | None) -> None:
-            nonlocal timer
-            if (waiting := transport.get_write_buffer_size()) == before:
-                transport.abort()
-            else:
-                timer = self.loop.call_later(SEND_TIMEOUT_S / 2, look, waiting)
-
-        timer = self.loop.call_later(SEND_TIMEOUT_S / 2, look, None)
-        try:
-            yield
-        finally:
-            timer.cancel()
-
-
-# Hypercorn has no setting for either.
-ws_stream.WebsocketBuffer = BoundedBuffer  # type: ignore[misc]
-hypercorn_run.TCPServer = ImpatientServer  # type: ignore[attr-defined]
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -111,9 +47,10 @@ def _keep_alive(sock: socket.socket) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-async def run(app: Quart, sock: socket.socket, stop: asyncio.Event) -> None:
+async def run(app: Quart, sock: socket.socket, stop: asyncio.Event, limits: RateLimits) -> None:
     """Serve until `stop`."""
-    config = Config()
+    config = ServerConfig()
+    config.connections = Connections(limits, most_connections())
     config.bind = [f"fd://{sock.fileno()}"]
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn")

@@ -8,6 +8,7 @@ from quart import Blueprint, Response
 from quart_schema import document_request, document_response
 
 from ledger.models import CheckStateRequest, CheckStateResponse, ErrorResponse, RestoreRequest, RestoreResponse
+from plugin.http.limits import LOOKUPS, charge
 from plugin.http.wire import answer, body
 from plugin.services import services
 
@@ -20,7 +21,9 @@ blueprint = Blueprint("state", __name__)
 @document_request(CheckStateRequest)
 async def check_state() -> Response:
     """Are these proofs unspent, pending or spent?"""
-    return answer(await asyncio.to_thread(services().ledger.check_state, await body(CheckStateRequest)))
+    request = await body(CheckStateRequest)
+    charge(LOOKUPS, len(request.Ys))
+    return answer(await asyncio.to_thread(services().ledger.check_state, request))
 
 
 @blueprint.post("/v1/restore")
@@ -29,4 +32,6 @@ async def check_state() -> Response:
 @document_request(RestoreRequest)
 async def restore() -> Response:
     """Signatures that were given on these outputs before."""
-    return answer(await asyncio.to_thread(services().ledger.restore, await body(RestoreRequest)))
+    request = await body(RestoreRequest)
+    charge(LOOKUPS, len(request.outputs))
+    return answer(await asyncio.to_thread(services().ledger.restore, request))

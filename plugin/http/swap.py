@@ -5,7 +5,9 @@ from __future__ import annotations
 from quart import Blueprint, Response
 from quart_schema import document_request, document_response
 
+from ledger.ledger import curve_work
 from ledger.models import ErrorResponse, SignaturesResponse, SwapRequest
+from plugin.http.limits import SIGNATURES, charge
 from plugin.http.wire import answer, body
 from plugin.methods.method import perform
 from plugin.services import services
@@ -19,5 +21,7 @@ blueprint = Blueprint("swap", __name__)
 @document_request(SwapRequest)
 async def swap() -> Response:
     """Proofs in, signatures out."""
-    signatures = await perform(services().ledger.swap, await body(SwapRequest))
+    request = await body(SwapRequest)
+    charge(SIGNATURES, curve_work(request))
+    signatures = await perform(services().ledger.swap, request)
     return answer(signatures)

@@ -12,6 +12,8 @@ from quart import Blueprint, Quart, Websocket, websocket
 from quart.asgi import ASGIWebsocketConnection
 
 from ledger.errors import LedgerError
+from plugin.http import limits
+from plugin.http.limits import TooManyRequestsError
 from plugin.http.subscriptions import (
     MAX_FILTERS,
     MAX_FILTERS_PER_CONNECTION,
@@ -33,7 +35,10 @@ PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
 UNKNOWN_METHOD = -32601
 INVALID_PARAMS = -32602
+TOO_MANY_REQUESTS = -32029
+"""In the range that JSON-RPC leaves to servers."""
 
+POLICY_VIOLATION = 1008
 TRY_AGAIN_LATER = 1013
 
 blueprint = Blueprint("websocket", __name__)
@@ -133,11 +138,16 @@ class CallError(Exception):
 @blueprint.websocket("/v1/ws")
 async def subscriptions() -> None:
     """One connection: a task that reads calls, and one that sends. The first to end ends both."""
-    hub = services().hub
-    connection = hub.connect()
-    if connection is None:
-        await websocket.close(TRY_AGAIN_LATER, "too many connections")
-        return
+    with limits.rate_limits().websocket(limits.client()) as admitted:
+        hub = services().hub
+        connection = hub.connect() if admitted else None
+        if connection is None:
+            await websocket.close(TRY_AGAIN_LATER, "too many connections")
+        else:
+            await _serve(hub, connection)
+
+
+async def _serve(hub: Hub, connection: Connection) -> None:
     await websocket.accept()
     socket = websocket._get_current_object()  # type: ignore[attr-defined]  # the sender is a task of its own
     tasks = {asyncio.create_task(_receive(hub, connection)), asyncio.create_task(_send(socket, connection))}
@@ -152,8 +162,15 @@ async def subscriptions() -> None:
 
 
 async def _receive(hub: Hub, connection: Connection) -> None:
-    while True:
-        await _handle(hub, connection, await websocket.receive())
+    while connection.end is None:
+        frame = await websocket.receive()
+        try:
+            limits.charge(limits.REQUESTS, 1 + limits.cost_of_bytes(len(frame)))
+        except TooManyRequestsError as error:
+            connection.close(POLICY_VIOLATION, str(error))
+        else:
+            await _handle(hub, connection, frame)
+    await asyncio.Event().wait()  # the sender ends the connection once it has said why
 
 
 async def _send(socket: Websocket, connection: Connection) -> None:
@@ -215,10 +232,13 @@ async def _subscribe(hub: Hub, connection: Connection, call: Call) -> None:
         raise CallError(INVALID_PARAMS, f"a connection can have {MAX_FILTERS_PER_CONNECTION} filters")
     subscription = Subscription(params.subId, params.kind, filters, connection)
     try:
+        limits.charge(limits.LOOKUPS, len(filters))
         await hub.subscribe(subscription, _accepted(call.id, params.subId))
     except (LedgerError, ValidationError) as error:
         reason = error.detail if isinstance(error, LedgerError) else "a filter is not a Y in hex"
         raise CallError(INVALID_PARAMS, reason) from None
+    except TooManyRequestsError as error:
+        raise CallError(TOO_MANY_REQUESTS, str(error)) from None
 
 
 def _read(model: type[T], raw: object, code: int) -> T:

@@ -10,6 +10,7 @@ from quart import Response, request
 
 from ledger.errors import Code, LedgerError
 from ledger.models import ErrorResponse
+from plugin.http.limits import REQUESTS, charge, cost_of_bytes
 
 MAX_BODY_BYTES = 1024 * 1024
 """Longest request body: room for 1000 proofs with ordinary secrets."""
@@ -18,8 +19,9 @@ T = TypeVar("T", bound=BaseModel)
 
 
 async def body(model: type[T]) -> T:
-    """The request's JSON body as a model. Raises 10000 with the first thing that is wrong."""
+    """The request's JSON body as a model. Raises 10000 with the first thing that is wrong, and TooManyRequestsError."""
     data = await request.get_data(cache=False)
+    charge(REQUESTS, cost_of_bytes(len(data)))
     try:
         return model.model_validate_json(data)
     except ValidationError as error:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from ledger import methods
 from ledger.errors import Code, LedgerError
 from ledger.ids import label_of, new_quote_id
@@ -38,12 +36,15 @@ class Bolt11Method(LightningMethod):
     pays_parts = True
 
     async def create_mint_quote(self, request: MintQuoteBolt11Request) -> MintQuote:
-        """Make an invoice for a new quote. Raises 11013, 11006, 20009, and 20000 if the node could not be paid so much
-        or makes no invoice."""
+        """Make an invoice for a new quote.
+
+        Raises 11013, 11006, 20003, 20009, and 20000 if the node could not be paid so much or makes no invoice.
+        """
         self._check_unit(request.unit)
         amount_msat = to_msat(request.amount, request.unit)
         self.mint_limits.check(amount_msat, request.unit)
         check_pubkey(request.pubkey)
+        self._require_room(amount_msat)
         await self._pricing.check_receivable(amount_msat)
         quote_id = new_quote_id()
         label = label_of(quote_id)
@@ -64,7 +65,7 @@ class Bolt11Method(LightningMethod):
                 pubkey=request.pubkey,
                 payment_hash=invoice.payment_hash,
             )
-            return await asyncio.wrap_future(self._ledger.create_mint_quote(quote))
+            return await self._store_mint_quote(quote)
 
     async def create_melt_quote(self, request: MeltQuoteBolt11Request) -> MeltQuote:
         """Price a payment. Raises 11013, 11006, 11011, 11012, 20005, 20006, 20007, and 20000 for an invoice that is

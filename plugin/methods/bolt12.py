@@ -6,7 +6,6 @@ so its amount, payment hash and expiry are known before any proof is taken, and 
 
 from __future__ import annotations
 
-import asyncio
 import re
 
 from ledger import methods
@@ -36,6 +35,7 @@ class Bolt12Method(LightningMethod):
     mint_quote = MintQuoteBolt12
     melt_quote_request = MeltQuoteBolt12Request
     melt_quote = MeltQuoteLightning
+    melt_quote_cost = 5  # an invoice is fetched over the network, and few can be under way at once
     mint_options = {"description": True}  # noqa: RUF012 - as declared in Method
     melt_options = {"amountless": True}  # noqa: RUF012
 
@@ -46,7 +46,7 @@ class Bolt12Method(LightningMethod):
     async def create_mint_quote(self, request: MintQuoteBolt12Request) -> MintQuote:
         """Make an offer for a new quote, which can be paid for ever, and any number of times.
 
-        Raises 11013, 11006, 20009, and 20000 if the node could not be paid so much or makes no offer.
+        Raises 11013, 11006, 20003, 20009, and 20000 if the node could not be paid so much or makes no offer.
         """
         self._check_unit(request.unit)
         amount_msat = None if request.amount is None else to_msat(request.amount, request.unit)
@@ -55,6 +55,7 @@ class Bolt12Method(LightningMethod):
         if request.pubkey is None:
             raise LedgerError(Code.PUBKEY_INVALID, "an offer can be paid again and again: its quote needs a pubkey")
         check_pubkey(request.pubkey)
+        self._require_room(amount_msat)
         if amount_msat is not None:
             await self._pricing.check_receivable(amount_msat)
         quote_id = new_quote_id()
@@ -81,7 +82,7 @@ class Bolt12Method(LightningMethod):
                 raise LedgerError(
                     Code.QUOTE_REJECTED, "the network does not know this mint's node: nobody could pay its offers"
                 )
-            return await asyncio.wrap_future(self._ledger.create_mint_quote(quote))
+            return await self._store_mint_quote(quote)
 
     async def create_melt_quote(self, request: MeltQuoteBolt12Request) -> MeltQuote:
         """Fetch an invoice and price its payment.

@@ -28,12 +28,14 @@ from ledger.models import (
 )
 from ledger.operations.melt import Begun
 from ledger.operations.melt_quote import PendingMelt
-from ledger.units import from_msat_up
+from ledger.operations.mint import NewMintQuote
+from ledger.units import MSAT_PER_UNIT, from_msat_up
 from plugin.methods.outcomes import Outcomes
 from plugin.node.events import NodeEvent
 from plugin.options import MAX_AMOUNT_SAT, Settings
 from plugin.tasks import Supervisor
 
+MSAT_PER_SAT = MSAT_PER_UNIT["sat"]
 INLINE_CURVE_WORK = 4
 """Requests with more signatures than this are worked on in a worker thread, beside the event loop."""
 
@@ -92,6 +94,10 @@ class Method(ABC):
     """`options` of its entry among the methods of NUT-04."""
     melt_options: dict[str, Any] = {}  # noqa: RUF012
     """The same for NUT-05."""
+    mint_quote_cost: ClassVar[int] = 1
+    """What a mint quote costs the node, as against an invoice: for rate limits."""
+    melt_quote_cost: ClassVar[int] = 1
+    """The same for a melt quote."""
     pays_parts: ClassVar[bool] = False
     """Whether a melt can be a part of a larger payment (NUT-15)."""
     always_async: ClassVar[bool] = False
@@ -183,7 +189,21 @@ class Method(ABC):
         return quote, outcome
 
     def _begin_melt(self, request: MeltRequest) -> Future[Begun]:
-        return self._ledger.begin_melt(self.name, request, self._settings.max_pending_melts)
+        settings = self._settings
+        return self._ledger.begin_melt(
+            self.name, request, settings.max_pending_melts, settings.max_pending * MSAT_PER_SAT
+        )
+
+    def _require_room(self, amount_msat: int | None) -> None:
+        """Raises 20003 if a mint quote over so much (None: at least the minimum) would pass `cashu-max-outstanding`."""
+        least_msat = self.mint_limits.minimum_msat if amount_msat is None else amount_msat
+        self._ledger.require_room(least_msat, self._settings.max_outstanding * MSAT_PER_SAT)
+
+    async def _store_mint_quote(self, quote: NewMintQuote) -> MintQuote:
+        """Raises 20003 if there is no room any more."""
+        return await asyncio.wrap_future(
+            self._ledger.create_mint_quote(quote, self._settings.max_outstanding * MSAT_PER_SAT)
+        )
 
     def _check_unit(self, unit: str) -> None:
         if unit not in self._settings.units:

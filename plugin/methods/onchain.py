@@ -61,6 +61,7 @@ class OnchainMethod(Method):
     melt_quote_request = MeltQuoteOnchainRequest
     melt_quote = MeltQuoteOnchain
     melt_request = MeltOnchainRequest
+    mint_quote_cost = 10  # unpaid addresses are in the way of the node's wallet when it is restored
     always_async = True
 
     def __init__(self, mint: Mint, chain: Chain, info: NodeInfo) -> None:
@@ -92,11 +93,15 @@ class OnchainMethod(Method):
     # --- quotes ---------------------------------------------------------------------------------------------------
 
     async def create_mint_quote(self, request: MintQuoteOnchainRequest) -> MintQuote:
-        """Give out an address of its own for a new quote. Raises 11013, 20009, and 20000 if too many are open."""
+        """Give out an address of its own for a new quote.
+
+        Raises 11013, 20003, 20009, and 20000 if too many are open.
+        """
         self._check_unit(request.unit)
         if request.pubkey is None:
             raise LedgerError(Code.PUBKEY_INVALID, "an onchain quote must be locked to a key: pubkey is missing")
         check_pubkey(request.pubkey)
+        self._require_room(None)
         now = self._ledger.now()
         with self._ledger.read() as db:
             if deposit.count_open(db, now) >= MAX_OPEN_ADDRESSES:
@@ -115,7 +120,7 @@ class OnchainMethod(Method):
             expiry=now + days * SECONDS_PER_DAY if days else None,
             pubkey=request.pubkey,
         )
-        return await asyncio.wrap_future(self._ledger.create_mint_quote(quote))
+        return await self._store_mint_quote(quote)
 
     async def create_melt_quote(self, request: MeltQuoteOnchainRequest) -> MeltQuote:
         """Price a payment. Raises 11013, 11006, and 20000 for a bad address, or if the node can't pay it now."""

@@ -119,6 +119,18 @@ class SendRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Htlc:
+    """An HTLC on a channel of this node's. `expiry`: the height from which on it can be taken back; `channel` and
+    `peer` (node id) are None where the node doesn't tell."""
+
+    payment_hash: bytes
+    amount_msat: int
+    expiry: int
+    channel: str | None
+    peer: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Sent:
     """What xpay answered: the preimage, and an upper bound of what left the node."""
 
@@ -267,15 +279,32 @@ class Node:
 
     async def has_live_htlc(self, payment_hash: bytes) -> bool:
         """Whether an HTLC of this hash is on any channel, also on one that is being closed."""
-        wanted = payment_hash.hex()
-        htlcs = (await self._rpc.call("listhtlcs"))["htlcs"]
-        if any(
-            htlc["payment_hash"] == wanted and htlc["direction"] == "out" and htlc["state"] != DEAD_OUTGOING_HTLC
-            for htlc in htlcs
-        ):
-            return True
+        return bool(await self.live_htlcs({payment_hash}))
+
+    async def live_htlcs(self, payment_hashes: Collection[bytes]) -> list[Htlc]:
+        """The HTLCs of these hashes that are on any channel, also on one that is being closed."""
+        wanted = {payment_hash.hex() for payment_hash in payment_hashes}
+        listed = (await self._rpc.call("listhtlcs"))["htlcs"]
         channels = (await self._rpc.call("listpeerchannels"))["channels"]
-        return any(htlc["payment_hash"] == wanted for channel in channels for htlc in channel.get("htlcs", []))
+        peers = {
+            channel["short_channel_id"]: channel["peer_id"] for channel in channels if "short_channel_id" in channel
+        }
+        found: dict[tuple[str | None, str, int], Htlc] = {}
+        for htlc in listed:
+            is_live = htlc["direction"] == "out" and htlc["state"] != DEAD_OUTGOING_HTLC
+            if is_live and htlc["payment_hash"] in wanted:
+                channel = htlc.get("short_channel_id")
+                found[channel, htlc["direction"], htlc["id"]] = _htlc(htlc, channel, peers.get(channel))
+        for place in channels:
+            channel, peer = place.get("short_channel_id"), place["peer_id"]
+            for htlc in place.get("htlcs", []):
+                if htlc["payment_hash"] in wanted:
+                    found.setdefault((channel, htlc["direction"], htlc["id"]), _htlc(htlc, channel, peer))
+        return list(found.values())
+
+    async def height(self) -> int:
+        """The block up to which the node has followed the chain."""
+        return int((await self._rpc.call("getinfo"))["blockheight"])
 
     async def has_invoice(self, payment_hash: bytes) -> bool:
         """Whether an invoice of this node's own has this hash, in whatever state."""
@@ -328,6 +357,11 @@ class Node:
             and move["primary_tag"] == "invoice"
             and move.get("group_id") not in except_groups
         )
+
+
+def _htlc(htlc: dict[str, Any], channel: str | None, peer: str | None) -> Htlc:
+    payment_hash = bytes.fromhex(htlc["payment_hash"])
+    return Htlc(payment_hash, htlc["amount_msat"], htlc["expiry"], channel, peer)
 
 
 def _paths(decoded: dict[str, Any], own_id: str) -> Iterator[PathHead]:

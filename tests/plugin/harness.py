@@ -37,7 +37,7 @@ from ledger.models import MeltQuoteLightning, MeltQuoteState, MeltRequest, MintQ
 from ledger.units import MSAT_PER_UNIT, split
 
 ENTRY_FILE = Path(__file__).resolve().parents[2] / "nutbolt.py"
-INSIDE = Path(__file__).resolve().with_name("inside")
+INSIDE = Path(__file__).resolve().parents[2] / "contrib" / "inside"
 
 PATIENCE_S = 60.0
 """Nothing here takes this long, not even on a busy machine."""
@@ -162,7 +162,12 @@ class Mint:
         settings = {"plugin": ENTRY_FILE, "listpays_lag_s": 0.05, **(node or {})}
         self.node = SandboxNode(
             directory,
-            options={"cashu-listen": f"127.0.0.1:{self.port}", "cashu-methods": "bolt11,bolt12,onchain"},
+            options={
+                "cashu-listen": f"127.0.0.1:{self.port}",
+                "cashu-methods": "bolt11,bolt12,onchain",
+                # All tests ask from one address. Those of the limits switch them on.
+                "cashu-rate-limit-local": "0",
+            },
             env={"PYTHONPATH": str(INSIDE), "NUTBOLT_INSIDE": str(self._plan)},
             on_log=self._lines.append,
             **settings,
@@ -194,7 +199,7 @@ class Mint:
     def change_inside(
         self, *, constants: Mapping[str, Any] | None = None, die: Sequence[str] = (), stray: Sequence[str] = ()
     ) -> None:
-        """Change the plugin from inside, from its next start on (see `inside/sitecustomize.py`)."""
+        """Change the plugin from inside, from its next start on (see `contrib/inside/sitecustomize.py`)."""
         plan = {"set": dict(constants or {}), "die": list(die), "print": list(stray), "clock": str(self._clock)}
         self._plan.write_text(json.dumps(plan))
 

@@ -165,6 +165,25 @@ def test_a_body_of_two_megabytes_is_refused(target: Target, path: str, chunked: 
     assert target.mint.rows() == before
 
 
+WS_KEY = b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+WS_FRAMES = (
+    b"\x81\x05hello",  # not masked
+    b"\xf1\x80\0\0\0\0",  # reserved bits
+    b"\x8f\x80\0\0\0\0",  # an unknown kind
+    b"\x80\x80\0\0\0\0",  # goes on with nothing
+    b"\x01\x80\0\0\0\0\x81\x80\0\0\0\0",  # one begins inside another
+    b"\x89\xfe\0\x80\0\0\0\0" + bytes(128),  # a ping that is too long
+    b"\x09\x80\0\0\0\0",  # a ping in pieces
+    b"\x88\x81\0\0\0\0x",  # closed with half a code
+    b"\x88\x82\0\0\0\0\0\1",  # closed with a code that there isn't
+    b"\x88\x84\0\0\0\0\x03\xe8\xff\xfe",  # closed with a reason that is no text
+    b"\x81\x82\0\0\0\0\xff\xfe",  # text that is none
+    b"\x81\xff\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0",  # as long as can't be
+    b"\x81\xff\x7f\xff\xff\xff\xff\xff\xff\xff\0\0\0\0" + bytes(1000),  # as long as can be
+    b"\x81\xfe\0\1\0\0\0\0a",  # a length in too many bytes
+)
+
+
 def exchange(port: int, data: bytes, patience_s: float = AT_ONCE_S) -> bytes:
     """Send bytes and read until the other side ends, has answered in JSON, or says nothing more."""
     with socket.create_connection(("127.0.0.1", port), AT_ONCE_S) as sock:
@@ -209,6 +228,38 @@ def test_a_length_of_two_megabytes_is_refused_before_the_body_comes(target: Targ
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"CONNECT mint:443 HTTP/1.1\r\nHost: mint\r\n\r\n",
         b"OPTIONS * HTTP/1.1\r\nHost: mint\r\n\r\n",
+        b"GET http://[::1/v1/info HTTP/1.1\r\nHost: mint\r\n\r\n",
+        b"GET //v1//info HTTP/1.1\r\nHost: mint\r\n\r\n",
+        b"GET /v1/%ff%00%zz?%ff=%zz&=& HTTP/1.1\r\nHost: mint\r\n\r\n",
+        b"GET v1/info HTTP/1.1\r\nHost: mint\r\n\r\n",
+        b"GET ? HTTP/1.1\r\nHost: mint\r\n\r\n",
+        b"GET /v1/info HTTP/1.1\r\nHost: \xff\xfe\r\nAccept-Encoding: \xff;q=\xfe\r\nPrefer: \xff\r\n\r\n",
+        b"GET /v1/info HTTP/1.1\r\nHost: a b\r\nAccept-Encoding: gzip;q=nan, *;q=1e999\r\n\r\n",
+        b"GET /v1/info HTTP/1.1\r\nHost: mint\r\nRange: bytes=9-1\r\nIf-None-Match: *\r\nCookie: \x01\r\n\r\n",
+        b'GET /v1/info HTTP/1.1\r\nHost: mint\r\nX-Forwarded-For: \xff,,[:::]:x\r\nForwarded: for="\r\n\r\n',
+        b"POST /v1/swap HTTP/1.1\r\nHost: mint\r\nContent-Length: 99999999999999999999999\r\n\r\n",
+        b"POST /v1/swap HTTP/1.1\r\nHost: mint\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n{}\n",
+        b"POST /v1/swap HTTP/1.1\r\nHost: mint\r\nContent-Type: multipart/form-data\r\nContent-Length: 2\r\n\r\n{}",
+        b"POST /v1/swap HTTP/1.1\r\nHost: mint\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nA: b\r\n\r\n",
+        b"POST /v1/swap HTTP/1.1\r\nHost: mint\r\nTransfer-Encoding: chunked\r\n\r\n" + b"f" * 5000 + b"\r\n",
+        b"GET /v1/info HTTP/1.0\r\n\r\n",
+        b"GET /v1/ws HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+        *(
+            b"GET /v1/ws HTTP/1.1\r\nHost: mint\r\nConnection: upgrade\r\nUpgrade: websocket\r\n" + more
+            for more in (
+                b"\r\n",
+                b"Sec-WebSocket-Version: 13\r\n\r\n",
+                b"Sec-WebSocket-Version: 14\r\nSec-WebSocket-Key: \xff\r\n\r\n",
+                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: \xff\xfe\r\n\r\n",
+                WS_KEY + b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=x\r\n\r\n",
+                WS_KEY + b"Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=99\r\n\r\n",
+                WS_KEY + b"Sec-WebSocket-Extensions: ,;=, permessage-deflate;;;\r\n\r\n",
+                WS_KEY + b"Sec-WebSocket-Protocol: \xff, a, a\r\n\r\n",
+                WS_KEY + b"Sec-WebSocket-Extensions: \xff\xfe\r\n\r\n",
+                WS_KEY + b"Content-Length: 5\r\n\r\nhello",
+                *(WS_KEY + b"\r\n" + frame for frame in WS_FRAMES),
+            )
+        ),
     ],
     ids=lambda data: repr(data[:24]),
 )

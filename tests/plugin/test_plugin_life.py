@@ -350,6 +350,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mint]:
         fee_reserve_min=3,
         min_mint=10,
         max_mint=500,
+        methods="bolt11,bolt12",
         min_melt=20,
         max_melt=400,
         sync_wait=1,

@@ -488,7 +488,7 @@ def test_a_mint_quote_is_refused_while_the_peer_is_away(mint: Mint, purse: Purse
 
 
 def test_limits_are_told_before_liquidity(make_mint: MakeMint) -> None:
-    mint = make_mint(max_mint=100, max_melt=100)
+    mint = make_mint(methods="bolt11,bolt12", max_mint=100, max_melt=100)
     mint.node.set_channel(connected=False)
     purse = Purse(mint)
     for ask in (lambda: purse.request_mint(101), lambda: purse.quote(mint.invoice(101))):

@@ -167,7 +167,20 @@ BAD_VALUES: dict[str, tuple[Any, ...]] = {
     "cashu-async-grace-ms": (*WHOLE, "60001"),
     "cashu-max-pending-melts": (*WHOLE, "0"),
     "cashu-maxdelay": (*WHOLE, "0", "2017"),
+    "cashu-max-pending": WHOLE,
+    "cashu-max-outstanding": WHOLE,
     "cashu-retry-for": (*WHOLE, "0", "3601"),
+    "cashu-rate-limit": (*WHOLE, "1000001"),
+    "cashu-rate-limit-local": (*WHOLE, "1000001"),
+    "cashu-trusted-proxies": (
+        "localhost",
+        "127.0.0.1:80",
+        "127.0.0.1/8",
+        "10.0.0.0/33",
+        "::1 ::2",
+        "127.0.0.1;::1",
+        ",".join(["::1"] * 101),
+    ),
 }
 
 

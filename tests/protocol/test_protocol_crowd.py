@@ -22,7 +22,7 @@ from tests.protocol.helpers import MINT_QUOTE, PROOF_STATE, Socket, locked_proof
 MAX_CONNECTIONS = 4
 CONSTANTS = {
     "plugin.http.subscriptions:MAX_CONNECTIONS": MAX_CONNECTIONS,
-    "plugin.http.server:SEND_TIMEOUT_S": 1,
+    "plugin.http.connection:SEND_TIMEOUT_S": 1,
 }
 MEGABYTE = 1024 * 1024
 BEARABLE_GROWTH = 64 * MEGABYTE
@@ -222,6 +222,33 @@ def test_a_connection_that_its_client_has_closed_is_closed(mint: Mint) -> None:
     for _ in range(50):
         assert httpx.get(f"{mint.url}/v1/keysets").status_code == 200
     wait_for(lambda: open_files() < before + 10, "the connections to be closed", AT_ONCE_S)
+
+
+def test_who_does_not_wait_for_the_handshake_takes_no_place_for_ever(mint: Mint) -> None:
+    """Frames that come before the connection is accepted end it, at once and for good."""
+    lines = ("Host: x", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
+    head = "\r\n".join(("GET /v1/ws HTTP/1.1", *lines, "Sec-WebSocket-Version: 13", "", "")).encode()
+    for _ in range(5 * MAX_CONNECTIONS):
+        with socket.create_connection(("127.0.0.1", mint.port), AT_ONCE_S) as early:
+            early.sendall(head + b"\x81\x81\0\0\0\0a")
+            early.settimeout(AT_ONCE_S)
+            while early.recv(4096):
+                pass
+    others = [connected(partial(RawSocket, mint), "a place for another one") for _ in range(MAX_CONNECTIONS)]
+    for other in others:
+        other.close()
+    mint.check()
+
+
+@pytest.mark.parametrize("version", [b"13", b"12"])
+def test_a_websocket_that_is_refused_is_closed(mint: Mint, version: bytes) -> None:
+    """Not kept until its client goes."""
+    head = b"GET /v1/ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    with socket.create_connection(("127.0.0.1", mint.port), AT_ONCE_S) as refused:
+        refused.sendall(head + b"Sec-WebSocket-Version: " + version + b"\r\n\r\n")
+        assert refused.recv(12) == b"HTTP/1.1 400"
+        while refused.recv(4096):
+            pass
 
 
 def test_a_slow_http_client_does_not_keep_others_waiting(mint: Mint) -> None:

@@ -1,0 +1,282 @@
+"""One connection of a client: how long it may take for what, how much it may keep in memory, how many there may be.
+
+Hypercorn leaves most of this to a reverse proxy, which not every mint has, and which often lets the rest through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+import h11
+from hypercorn import protocol
+from hypercorn.asyncio import run as hypercorn_run
+from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, Updated
+from hypercorn.protocol import h11 as hypercorn_h11
+from hypercorn.protocol import ws_stream
+from hypercorn.protocol.events import Body as BodyData
+from hypercorn.protocol.events import Data, StreamClosed
+from hypercorn.protocol.events import Event as ProtocolEvent
+from hypercorn.protocol.events import Request as ProtocolRequest
+from hypercorn.protocol.h11 import H11Protocol
+from quart.wrappers import Request
+from quart.wrappers.request import Body
+from wsproto.events import Message
+from wsproto.extensions import Extension
+from wsproto.frame_protocol import CloseReason
+
+from plugin.http.limits import RateLimits
+
+MAX_CONNECTIONS = 12_000
+"""Most connections at once, of all clients; fewer if the system allows fewer open files."""
+MAX_CONNECTIONS_OF_CLIENT = 200
+"""Of one peer, unless it is a trusted proxy: that one speaks for many."""
+RESERVED_FILES = 256
+"""Open files that are left for the node's socket, the ledger and all else."""
+FIRST_REQUEST_S = 20
+"""How long a new connection may take until its first request's head has come."""
+SEND_TIMEOUT_S = 30
+"""A client that takes nothing of what is sent to it for this long is disconnected."""
+LONGEST_SEND_S = 300
+"""So is one that goes on taking, but not all of it within this time."""
+MAX_BODIES_BYTES = 64 * 1024 * 1024
+"""Most memory for request bodies that are on their way, of all requests together."""
+
+EarlyData = BodyData | Data
+
+log = logging.getLogger(__name__)
+
+
+class BusyError(Exception):
+    """The mint has too much to do with others at the moment."""
+
+
+class Connections:
+    """The connections that are open."""
+
+    def __init__(self, limits: RateLimits, most: int) -> None:
+        self._limits = limits
+        self._most = most
+        self._open = 0
+        self._of_client: Counter[str] = Counter()
+        self._is_full = False
+
+    @contextmanager
+    def admit(self, peer: str | None) -> Iterator[bool]:
+        """Count a connection while it is open. False: there are too many, of this peer or of all."""
+        key = None if self._limits.clients.trusts(peer) else self._limits.clients.peer(peer).key
+        if not self._has_room(peer, key):
+            yield False
+            return
+        self._open += 1
+        if key is not None:
+            self._of_client[key] += 1
+        try:
+            yield True
+        finally:
+            self._open -= 1
+            if key is not None:
+                self._of_client[key] -= 1
+                if not self._of_client[key]:
+                    del self._of_client[key]
+
+    def _has_room(self, peer: str | None, key: str | None) -> bool:
+        if (is_full := self._open >= self._most) != self._is_full:
+            self._is_full = is_full
+            if is_full:
+                log.warning("%d connections are open: further ones are refused", self._open)
+        if is_full or key is None:
+            return not is_full
+        client = self._limits.clients.peer(peer)
+        return self._of_client[key] < self._limits.share(client, MAX_CONNECTIONS_OF_CLIENT, self._most)
+
+
+def most_connections() -> int:
+    """How many connections there can be. Allows this process as many open files as that takes, or as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_CONNECTIONS + RESERVED_FILES
+    unlimited = resource.RLIM_INFINITY
+    if soft != unlimited and soft < wanted:
+        soft = wanted if hard == unlimited else min(hard, wanted)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return MAX_CONNECTIONS if soft == unlimited else max(1, min(MAX_CONNECTIONS, soft - RESERVED_FILES))
+
+
+class ServerConfig(Config):
+    """Hypercorn's configuration, and what its connections need of ours."""
+
+    connections: Connections
+
+
+class BoundedBuffer(ws_stream.WebsocketBuffer):
+    """Keeps nothing of a message that is too long. Hypercorn asks its sender to close the connection, but goes on
+    collecting what comes from one that does not."""
+
+    def extend(self, event: Message[Any]) -> None:
+        """Raises FrameTooLargeError, from the first piece too many until the end of the message."""
+        if self.length + len(event.data) > self.max_length:
+            self.value, self.length = None, self.max_length
+            raise ws_stream.FrameTooLargeError
+        super().extend(event)
+
+
+class MeteredBody(Body):
+    """A request's body. Quart limits each one, but not how many there are."""
+
+    _in_memory = 0
+
+    def append(self, data: bytes) -> None:
+        """Keep the next piece, or nothing more at all if there is too much of all bodies."""
+        if self._must_raise is None and MeteredBody._in_memory + len(data) > MAX_BODIES_BYTES:
+            self.clear()
+            self._must_raise = BusyError("too many large requests are under way")
+            self.set_complete()
+        before = len(self._data)
+        super().append(data)
+        MeteredBody._in_memory += len(self._data) - before
+
+    def clear(self) -> None:
+        """Forget it: it was read, or nobody wants it."""
+        MeteredBody._in_memory -= len(self._data)
+        super().clear()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_data"):
+            MeteredBody._in_memory -= len(self._data)
+
+
+class MeteredRequest(Request):
+    """A request with such a body."""
+
+    body_class = MeteredBody
+
+
+class StrictHttp1(H11Protocol):
+    """No HTTP/2 without TLS, which only a proxy could speak: one connection would carry a hundred requests at once,
+    past the limits for connections. And no heads of requests over which Hypercorn or Quart would stumble."""
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        pass
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        if _is_sound(request):
+            await super()._create_stream(request)
+        else:
+            await self._send_error_response(400)
+            await self.send(Closed())
+
+
+def _is_sound(request: h11.Request) -> bool:
+    """Whether the target is a path, a URL with one, or `*` (RFC 9112 3.2), and what is said of WebSockets is ASCII."""
+    try:
+        path = urlsplit(request.target.decode("ascii")).path
+        for name, value in request.headers:
+            if name.startswith(b"sec-websocket-"):
+                value.decode("ascii")
+    except ValueError:
+        return False
+    return path.startswith(("/", "*"))
+
+
+class StrictWebSocket(ws_stream.WSStream):
+    """A WebSocket whose client keeps to the order of things. When frames come before the connection is accepted,
+    Hypercorn tells nobody, and we would wait for the next one for ever. Nor does it ever close one that it has refused.
+    """
+
+    async def handle(self, event: ProtocolEvent) -> None:
+        """Refuse what comes too early."""
+        if self.closed:
+            return
+        if isinstance(event, EarlyData) and not self.handshake.accepted:
+            self.closed = True  # first of all: it must not be accepted any more
+            await self._send_error_response(400)
+            if self.app_put is not None:
+                await self.app_put({"type": "websocket.disconnect", "code": CloseReason.ABNORMAL_CLOSURE})
+            await self.send(StreamClosed(stream_id=self.stream_id))
+            return
+        await super().handle(event)
+        if self.closed and isinstance(event, ProtocolRequest):
+            await self.send(StreamClosed(stream_id=self.stream_id))
+
+
+def no_extensions(_asked: Iterable[str], _known: list[Extension]) -> bytes | None:
+    """No compression of WebSocket messages: they are short, and 64 KiB that unpack to 64 MiB would keep everybody
+    waiting. Wallets that ask for it do without."""
+    return None
+
+
+class ImpatientServer(TCPServer):
+    """One connection. Hypercorn alone waits for ever for a client that does not read, and keeps the socket of one that
+    has left for its keep-alive time."""
+
+    config: ServerConfig
+    _has_asked = False
+
+    async def run(self) -> None:
+        """Serve the connection, if there is room for it."""
+        name = self.writer.get_extra_info("peername")
+        with self.config.connections.admit(name[0] if isinstance(name, tuple) else None) as admitted:
+            if admitted:
+                await super().run()
+            else:
+                self.writer.transport.abort()
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        await self.idle_task.stop()
+
+    async def protocol_send(self, event: Event) -> None:
+        """Send, as long as the client goes on taking it."""
+        if isinstance(event, Updated) and not event.idle:
+            self._has_asked = True
+        with self._watched():
+            await super().protocol_send(event)
+
+    async def _idle_timeout(self) -> None:
+        if not self._has_asked:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.context.terminated.wait(), FIRST_REQUEST_S)
+            await asyncio.shield(self._initiate_server_close())
+        else:
+            await super()._idle_timeout()
+
+    async def _close(self) -> None:
+        with self._watched():
+            await super()._close()
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Cut the connection off if nothing leaves it between two looks, or not all in the end."""
+        transport = self.writer.transport
+        end = self.loop.time() + LONGEST_SEND_S
+
+        timer: asyncio.TimerHandle
+
+        def look(before: int | None) -> None:
+            nonlocal timer
+            if (waiting := transport.get_write_buffer_size()) == before or self.loop.time() > end:
+                transport.abort()
+            else:
+                timer = self.loop.call_later(SEND_TIMEOUT_S / 2, look, waiting)
+
+        timer = self.loop.call_later(SEND_TIMEOUT_S / 2, look, None)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+# Hypercorn has no setting for any of these.
+ws_stream.WebsocketBuffer = BoundedBuffer  # type: ignore[misc]
+hypercorn_h11.WSStream = StrictWebSocket  # type: ignore[attr-defined]
+ws_stream.server_extensions_handshake = no_extensions  # type: ignore[attr-defined, assignment]
+hypercorn_run.TCPServer = ImpatientServer  # type: ignore[attr-defined]
+protocol.H11Protocol = StrictHttp1  # type: ignore[attr-defined]
