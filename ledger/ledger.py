@@ -314,18 +314,16 @@ class Ledger:
     # --- the node -------------------------------------------------------------------------------------------------
 
     def note_start(
-        self,
-        node_started: bool,
-        process: str | None = None,
-        process_started_at: int = 0,
-        *,
-        rolled_back: bool = False,
+        self, node_started: bool, process: str | None = None, process_started_at: int = 0
     ) -> Future[node.NodeRun]:
         """The plugin has started: with the node, or into one that was running (see `node.note_start`)."""
         return self.submit(
-            Operation.NODE_START,
-            lambda tx: node.note_start(tx, node_started, process, process_started_at, rolled_back=rolled_back),
+            Operation.NODE_START, lambda tx: node.note_start(tx, node_started, process, process_started_at)
         )
+
+    def note_rollback(self) -> Future[node.NodeRun]:
+        """The node's database was put back to an older state."""
+        return self.submit(Operation.NODE_ROLLBACK, node.note_rollback)
 
 
 def _create(tx: Transaction, quote: melt_quote.NewMeltQuote) -> MeltQuote:

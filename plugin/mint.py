@@ -243,15 +243,13 @@ class Mint:
     async def _note_start(self, ledger: Ledger) -> NodeRun:
         found = await asyncio.to_thread(process.find, self._rpc.path)
         identity, started_at = (found.identity, found.started_at) if found is not None else (None, 0)
+        run = await asyncio.wrap_future(ledger.note_start(self._surroundings.node_started, identity, started_at))
         if self._is_node_older:
             log.error(
                 "the node's database is older than it was: melts that were in flight stay pending unless it knows that"
                 " they were paid (see stuck_melts of cashu-info)"
             )
-        started = ledger.note_start(
-            self._surroundings.node_started, identity, started_at, rolled_back=self._is_node_older
-        )
-        run = await asyncio.wrap_future(started)
+            run = await asyncio.wrap_future(ledger.note_rollback())
         await self._patiently(partial(self._remember, ledger))
         return run
 

@@ -20,15 +20,8 @@ class NodeRun:
     forgot: int = 0
 
 
-def note_start(
-    tx: Transaction,
-    node_started: bool,
-    process: str | None = None,
-    process_started_at: int = 0,
-    *,
-    rolled_back: bool = False,
-) -> NodeRun:
-    """Count a start of the node. `rolled_back`: its database was put back to an older state before it.
+def note_start(tx: Transaction, node_started: bool, process: str | None = None, process_started_at: int = 0) -> NodeRun:
+    """Count a start of the node.
 
     It was restarted if it started us (`node_started`), or if it is another process than the one that we last saw;
     `process` is None where that can't be told. Otherwise only the plugin was started, and the node's run goes on.
@@ -39,19 +32,18 @@ def note_start(
     elif process is not None and seen is not None and process != seen:
         tx.db.execute("UPDATE ledger SET node_run = node_run + 1, node_started_at = ?", (process_started_at,))
     tx.db.execute("UPDATE ledger SET node_process = ?", (process,))
-    if rolled_back:
-        _forget(tx)
     return get(tx.db)
 
 
-def _forget(tx: Transaction) -> None:
-    """What a node that was rolled back counts begins anew from there, so everything is read again (which credits
-    nothing twice), and what it lacks of the melts in flight says nothing about them."""
+def note_rollback(tx: Transaction) -> NodeRun:
+    """The node's database was put back to an older state: what it counts begins anew from there, so everything is read
+    again (which credits nothing twice), and what it lacks of the melts in flight says nothing about them."""
     tx.db.execute(
         "UPDATE ledger SET node_run = node_run + 1, forgot_run = node_run + 1, pay_index = 0, chain_index = 0,"
         " moves_index = 0"
     )
     tx.db.execute("UPDATE payouts SET chain_index = 0")
+    return get(tx.db)
 
 
 def get(db: apsw.Connection) -> NodeRun:

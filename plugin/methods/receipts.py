@@ -101,8 +101,8 @@ class Receipts:
                     self._ledger.submit(Operation.CREDIT, partial(_credit_found, *found, receipt))
                 )
                 log.warning("a mint quote's invoice was paid and is deleted: credited %d msat", msat)
-        read = partial(_note_moves, last if after is None else after)
-        await asyncio.wrap_future(self._ledger.submit(Operation.PAY_INDEX, read))
+        note = partial(_note_moves, last if after is None else after)
+        await asyncio.wrap_future(self._ledger.submit(Operation.MOVES_INDEX, note))
 
     async def _credit(self, paid: PaidInvoice) -> MintQuote | None:
         label = paid.label if paid.offer_id is None else paid.offer_id

@@ -273,14 +273,14 @@ class Verdicts:
         if attempt.running:
             attempt.rows_seen |= bool(rows)
             return InFlight("the node's xpay is at work on it", is_sending=True)
+        if melt.node_run < self._run.forgot:
+            # What it lacks, it may have forgotten; and what it has in flight or failed may have been claimed since.
+            return Unknown("the node's database was put back to an older state after this payment was begun")
         in_flight = [row for row in rows if row.status == "pending"]
         if in_flight and not await self._are_ghosts(melt, in_flight):
             attempt.rows_seen = True
             may_send = attempt.error is None and self._routing_left_s(attempt) > 0
             return InFlight(f"{len(in_flight)} of its parts are pending at the node", is_sending=may_send)
-        if melt.node_run < self._run.forgot:
-            # What it lacks, it may have forgotten; and what it saw fail may have been claimed before.
-            return Unknown("the node's database was put back to an older state after this payment was begun")
         sent_parts = any(_is_of_attempt(melt, row) for row in rows)
         if attempt.error is None and (wait_s := await self._may_be_routing_for(attempt, sent_parts)) is not None:
             why = "xpay's answer was lost, so it may still be looking for a route"
@@ -321,9 +321,9 @@ class Verdicts:
         return min(RECHECK_S[min(attempt.rechecks, len(RECHECK_S) - 1)], remaining_s)
 
     def _routing_left_s(self, attempt: _Attempt) -> float:
-        """Counted from when we first looked, not from `begun_at`: the clock may have been set meanwhile."""
         if attempt.melt.node_run < self._run.number:
             return 0.0
+        # Counted from when we first looked, not from `begun_at`: the clock may have been set meanwhile.
         return attempt.first_seen_s + self._retry_for_s + ROUTING_GRACE_S - time.monotonic()
 
     async def _were_rows_deleted(self, attempt: _Attempt) -> bool:

@@ -51,7 +51,7 @@ def test_a_node_that_remembers_less_than_it_said_was_rolled_back(mint: Mint) -> 
 def test_after_a_rollback_all_is_read_again_and_what_was_begun_before_is_doubted(mint: Mint) -> None:
     before = start(mint, True)
     mint.execute("UPDATE ledger SET pay_index = 7, chain_index = 8")
-    run = done(mint.ledger.note_start(False, rolled_back=True))
+    run = done(mint.ledger.note_rollback())
     assert (run.number, run.started_at, run.forgot) == (before.number + 1, before.started_at, before.number + 1)
     assert mint.value("SELECT pay_index + chain_index FROM ledger") == 0
     mint.reopen()
