@@ -98,7 +98,6 @@ def test_a_payment_is_held_until_its_channel_is_closed_for_it(network: Network, 
             network.mine(1, mint, receiver)
             if all(row["status"] != "pending" for row in mint.payment_rows(invoice.payment_hash)):
                 break
-            assert purse.look(attempt).state == PENDING
             time.sleep(0.05)  # lets the nodes send what they have to
         quote = purse.wait_final(attempt)
         (row,) = mint.payment_rows(invoice.payment_hash)
