@@ -87,7 +87,7 @@ def _run_batch(number: int) -> tuple[Counter[str], str | None]:
     machine = seed(number)(type("Histories", (Histories,), {}))
     try:
         run_state_machine_as_test(machine, settings=histories(BATCH, STEPS, derandomize=False))
-    except Exception as error:
+    except BaseException as error:  # pytest's failures are no Exceptions
         traceback.print_exc()
         return Counter(Histories.steps), f"seed {number}: {error!r}"
     return Counter(Histories.steps), None

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant
 from ledger.errors import Code
 from ledger.ids import new_quote_id
 from ledger.keysets import input_fee
-from ledger.models import BlindSignature, Proof, ProofState, SignaturesResponse
+from ledger.models import BlindSignature, Proof, ProofState, SignaturesResponse, Wire
 from ledger.units import to_msat
 from tests.ledger.helpers import PREIMAGE, Drawn, Mint, Wallet, refused, schnorr, unblind
 from tests.ledger.histories.model import UNITS, WALLETS, Coin, Model, ModelKeyset, first
@@ -49,6 +49,8 @@ class Base(RuleBasedStateMachine):
         self.mint.database.writer.pragma("synchronous", "OFF")  # no history here ends in a crash
         self.wallets = {name: Wallet(name) for name in WALLETS}
         self.model = Model()
+        self.answered: dict[str, SignaturesResponse] = {}
+        """What was answered to each request that was granted: the same one again is no new one."""
         self.steps["histories"] += 1
         for keyset in self.mint.ledger.keysets:
             self.model.keysets[keyset.id] = ModelKeyset(keyset)
@@ -69,6 +71,19 @@ class Base(RuleBasedStateMachine):
         with refused(self.mint, code):
             act()
         return None
+
+    def granted_before(self, request: Wire, ask: Callable[[], SignaturesResponse]) -> bool:
+        """Whether this very request was granted before (NUT-19); then it is answered again."""
+        answer = self.answered.get(request.model_dump_json())
+        if answer is not None:
+            self.steps["identical requests, later"] += 1
+            self.same_again(answer, ask)
+        return answer is not None
+
+    def granted(self, request: Wire, answer: SignaturesResponse, ask: Callable[[], SignaturesResponse]) -> None:
+        """It was granted now, and is answered again at once."""
+        self.answered[request.model_dump_json()] = answer
+        self.same_again(answer, ask)
 
     def same_again(self, answer: SignaturesResponse, ask: Callable[[], SignaturesResponse]) -> None:
         rows = self.mint.dump()

@@ -139,11 +139,16 @@ class Melts(Base):
         def ask() -> Begun:
             return done(self.mint.ledger.begin_melt(melt.method, request, MAX_PENDING))
 
+        if melt.state is not MeltQuoteState.UNPAID and request == melt.request:
+            self.steps["identical requests, later"] += 1
+            assert ask().melt is None
+            return
         begun = self.refused_or_done(f"{melt.method} melts begun", code, ask)
         if begun is None:
             return
         assert begun.melt is not None
         melt.attempts.append(begun.melt)
+        melt.request = request
         melt.payout = begun.melt if isinstance(begun.melt, PendingPayout) else None
         melt.state, melt.coins, melt.blanks, melt.fee, melt.owner = MeltQuoteState.PENDING, coins, outputs, fee, name
         melt.fee_index, melt.reserve = fee_index, reserve

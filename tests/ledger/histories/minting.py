@@ -236,11 +236,13 @@ class Minting(Base):
         def ask() -> SignaturesResponse:
             return done(self.mint.ledger.issue(quote.method, request))
 
+        if self.granted_before(request, ask):
+            return
         answer = self.refused_or_done(f"{quote.method} issues", code, ask)
         if answer is not None:
             self.take(quote, total)
             self.receive(name, outputs, answer.signatures)
-            self.same_again(answer, ask)
+            self.granted(request, answer, ask)
 
     def quote_code(self, quote: ModelMintQuote, signed: bool) -> Code | None:
         """Why nothing can be issued of a quote."""
@@ -325,12 +327,14 @@ class Minting(Base):
         def ask() -> SignaturesResponse:
             return done(self.mint.ledger.issue_batch(method, request))
 
+        if self.granted_before(request, ask):
+            return
         answer = self.refused_or_done("batches", code, ask)
         if answer is not None:
             for quote, amount in zip(chosen, taken, strict=True):
                 self.take(quote, amount)
             self.receive(name, outputs, answer.signatures)
-            self.same_again(answer, ask)
+            self.granted(request, answer, ask)
 
 
 def _filled(most: list[int], total: int) -> list[int]:

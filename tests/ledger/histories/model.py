@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ledger.errors import Code
 from ledger.keysets import Keyset
 from ledger.methods import BOLT11
-from ledger.models import BlindSignature, MeltQuoteState, Proof, ProofState
+from ledger.models import BlindSignature, MeltQuoteState, MeltRequest, Proof, ProofState
 from ledger.operations.deposit import Deposit
 from ledger.operations.melt_quote import PendingMelt, PendingPayout
 from ledger.units import to_msat
@@ -70,7 +70,8 @@ class ModelMintQuote:
 
 @dataclass
 class ModelMelt:
-    """A melt quote with what its attempt holds. `attempts` are the handles by which it can be settled or released.
+    """A melt quote with what its attempt holds. `attempts` are the handles by which it can be settled or released,
+    `request` is what began the last one.
 
     On the chain it has `fees` to choose from, and `reserve` is that of the one that was chosen; `payout` is its handle
     as it is now, and `fee_sat` what its transaction pays."""
@@ -92,6 +93,7 @@ class ModelMelt:
     fee: int = 0
     owner: str = ""
     attempts: list[PendingMelt] = field(default_factory=list)
+    request: MeltRequest | None = None
     change: list[BlindSignature] = field(default_factory=list)
 
 

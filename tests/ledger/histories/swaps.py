@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from ledger.errors import Code
+from ledger.models import SignaturesResponse
 from ledger.units import split
+from tests.ledger.helpers import done, swap_request
 from tests.ledger.histories.base import Base, locks, mostly, seldom
 from tests.ledger.histories.model import UNITS, WALLETS, first
 
@@ -62,8 +64,15 @@ class Swaps(Base):
             or self.input_code(coins)
             or self.output_code(outputs)
         )
-        answer = self.refused_or_done("swaps", code, lambda: self.mint.swap(proofs, outputs))
+        request = swap_request(proofs, outputs)
+
+        def ask() -> SignaturesResponse:
+            return done(self.mint.ledger.swap(request))
+
+        if self.granted_before(request, ask):
+            return
+        answer = self.refused_or_done("swaps", code, ask)
         if answer is not None:
             self.redeem(coins)
             self.receive(receiver, outputs, answer.signatures)
-            self.same_again(answer, lambda: self.mint.swap(proofs, outputs))
+            self.granted(request, answer, ask)
