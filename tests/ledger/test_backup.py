@@ -89,7 +89,7 @@ def test_the_wal_can_be_emptied_as_soon_as_all_is_copied(
 ) -> None:
     """The check of a large copy takes much longer than the copying: the WAL must not grow for that long."""
     mint.fund(alice, 8)
-    busy = []
+    busy: list[object] = []
 
     def verify_and_try(connection: apsw.Connection) -> object:
         with closing(apsw.Connection(str(mint.path))) as other:
