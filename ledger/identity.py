@@ -58,6 +58,13 @@ def create(db: apsw.Connection, now: int) -> Record:
     return record
 
 
+def is_node_older(db: apsw.Connection, remembered: Record | None) -> bool:
+    """Whether the node remembers less of this ledger than it had said that it does: then its database, which holds the
+    record, was put back to an older state."""
+    confirmed = int(db.execute("SELECT remembered FROM ledger").get)
+    return (0 if remembered is None else remembered.commits) < confirmed
+
+
 def require_newest(ours: Record | None, remembered: Record | None) -> None:
     """Raises StartError if opening this ledger could make spent ecash spendable again."""
     if remembered is None:

@@ -124,6 +124,15 @@ class Ledger:
         assert record is not None
         return record
 
+    def note_remembered(self, record: Record) -> None:
+        """The node has stored this record. The next commit writes that down; it needs none of its own."""
+        self._writer.remembered = record.commits
+
+    def is_node_older(self, remembered: Record | None) -> bool:
+        """Whether the node's database is older than it was, going by the record that it has."""
+        with self.read() as db:
+            return identity.is_node_older(db, remembered)
+
     # --- keysets ------------------------------------------------------------------------------------------------
 
     def rotate(
@@ -149,15 +158,11 @@ class Ledger:
     def swap(self, request: SwapRequest) -> Future[SignaturesResponse]:
         """Exchange proofs for signatures; an identical request gets the same answer again."""
         digest = replay.digest(swap.KIND, request)
-        if (answered := self._answered(digest)) is not None:
-            return answered
+        with self.read() as db:
+            if (response := replay.find(db, digest)) is not None:
+                return _done(response)
         prepared = swap.prepare(self.keysets, request, digest, self.now())
         return self.submit(Operation.SWAP, lambda tx: swap.commit(tx, prepared))
-
-    def _answered(self, digest: bytes) -> Future[SignaturesResponse] | None:
-        with self.read() as db:
-            response = replay.find(db, digest)
-        return None if response is None else _done(response)
 
     def check_state(self, request: CheckStateRequest) -> CheckStateResponse:
         """States of proofs by `Y`."""
@@ -197,9 +202,10 @@ class Ledger:
     def issue(self, method: str, request: MintRequest) -> Future[SignaturesResponse]:
         """Sign outputs for a paid quote; an identical request gets the same answer again."""
         digest = replay.digest(mint.KIND + method, request)
-        if (answered := self._answered(digest)) is not None:
-            return answered
-        with self.read() as db:  # refused without curve work; `commit` decides for good
+        with self.read() as db:  # one snapshot, or a twin of this request could come between the two looks
+            if (response := replay.find(db, digest)) is not None:
+                return _done(response)
+            # Refused without curve work; `commit` decides for good.
             mint.require_mintable(db, method, [(request.quote, request.signature)], request.outputs, self.now())
         prepared = mint.prepare(self.keysets, method, request, digest, self.now())
         return self.submit(Operation.ISSUE, lambda tx: mint.commit(tx, prepared))
@@ -207,12 +213,12 @@ class Ledger:
     def issue_batch(self, method: str, request: MintBatchRequest) -> Future[SignaturesResponse]:
         """Sign outputs for several paid quotes, all or nothing (NUT-29); an identical request gets the same answer."""
         digest = replay.digest(mint.KIND + "-batch" + method, request)
-        if (answered := self._answered(digest)) is not None:
-            return answered
-        mint.check_batch(request.quotes)
         signatures = request.signatures or [None] * len(request.quotes)
-        if len(signatures) == len(request.quotes):  # else refused below
-            with self.read() as db:
+        with self.read() as db:
+            if (response := replay.find(db, digest)) is not None:
+                return _done(response)
+            mint.check_batch(request.quotes)
+            if len(signatures) == len(request.quotes):  # else refused below
                 locks = list(zip(request.quotes, signatures, strict=True))
                 mint.require_mintable(db, method, locks, request.outputs, self.now())
         prepared = mint.prepare_batch(self.keysets, method, request, digest, self.now())
@@ -314,6 +320,10 @@ class Ledger:
         return self.submit(
             Operation.NODE_START, lambda tx: node.note_start(tx, node_started, process, process_started_at)
         )
+
+    def note_rollback(self) -> Future[node.NodeRun]:
+        """The node's database was put back to an older state."""
+        return self.submit(Operation.NODE_ROLLBACK, node.note_rollback)
 
 
 def _create(tx: Transaction, quote: melt_quote.NewMeltQuote) -> MeltQuote:

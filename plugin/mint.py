@@ -8,6 +8,7 @@ import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -81,6 +82,7 @@ class Mint:
         self._keysets_changed = asyncio.Event()
         self._ledger: Ledger | None = None
         self._outcomes = Outcomes(self._loop)
+        self._is_node_older = False
         self._why_not_ready: str | None = "the mint is starting"
         self.failure: str | None = None
         """Why the mint refuses to start, for the operator."""
@@ -176,7 +178,9 @@ class Mint:
         try:
             record = open_ledger(database, remembered)
             seed = await self.node.secret(SEED_PURPOSE.format(epoch=record.epoch))
-            return await asyncio.to_thread(Ledger, database, seed)
+            ledger = await asyncio.to_thread(Ledger, database, seed)
+            self._is_node_older = ledger.is_node_older(remembered)
+            return ledger
         except BaseException:
             database.close()
             raise
@@ -196,6 +200,7 @@ class Mint:
         )
         receipts = Receipts(ledger, self.node)
         await self._patiently(receipts.catch_up)
+        await self._patiently(receipts.find_deleted)
         verdicts.start(run)
         parts = MintParts(settings, ledger, self._outcomes, self._supervisor)
         pricing = Pricing(
@@ -238,7 +243,15 @@ class Mint:
     async def _note_start(self, ledger: Ledger) -> NodeRun:
         found = await asyncio.to_thread(process.find, self._rpc.path)
         identity, started_at = (found.identity, found.started_at) if found is not None else (None, 0)
-        return await asyncio.wrap_future(ledger.note_start(self._surroundings.node_started, identity, started_at))
+        run = await asyncio.wrap_future(ledger.note_start(self._surroundings.node_started, identity, started_at))
+        if self._is_node_older:
+            log.error(
+                "the node's database is older than it was: melts that were in flight stay pending unless it knows that"
+                " they were paid (see stuck_melts of cashu-info)"
+            )
+            run = await asyncio.wrap_future(ledger.note_rollback())
+        await self._patiently(partial(self._remember, ledger))
+        return run
 
     async def _make_keysets(self, ledger: Ledger) -> None:
         """Each unit has a keyset that can sign, and a changed fee option makes new ones; a rotation by command is left
@@ -277,17 +290,22 @@ class Mint:
         """At an orderly stop, if the node still listens (it does when only the plugin is stopped)."""
         try:
             async with asyncio.timeout(LAST_RECORD_WAIT_S):
-                await self.node.remember(RECORD_KEY, ledger.record().to_json())
+                await self._remember(ledger)
         except (RpcError, NodeUnavailableError, OutcomeUnknownError, TimeoutError):
             log.debug("the node was gone before the ledger's record was up to date")
 
     async def _keep_record(self, ledger: Ledger) -> None:
         """Let the node's datastore follow the ledger: at the start, and soon after changes."""
         while True:
-            await self._patiently(lambda: self.node.remember(RECORD_KEY, ledger.record().to_json()))
+            await self._patiently(partial(self._remember, ledger))
             await asyncio.sleep(RECORD_EVERY_S)
             await self._ledger_changed.wait()
             self._ledger_changed.clear()
+
+    async def _remember(self, ledger: Ledger) -> None:
+        record = ledger.record()
+        await self.node.remember(RECORD_KEY, record.to_json())
+        ledger.note_remembered(record)
 
 
 def _log_quietly(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

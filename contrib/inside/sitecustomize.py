@@ -6,7 +6,8 @@ says what to do, by "module:name" or "module:Class.method", once that module has
     {"set": {"plugin.methods.verdict:ROUTING_GRACE_S": 1},     replace a constant
      "die": ["plugin.methods.verdict:Verdicts.pay"],           kill -9 the process when this is called, once it is armed
      "print": ["plugin.commands:info"],                        write to stdout in every way when this is called
-     "steps": ["plugin.node.rpc:Connection.call"]}             the durable steps that this takes are points to die at
+     "steps": ["plugin.node.rpc:Connection.call"],             the durable steps that this takes are points to die at
+     "clock": "/path"}                                         seconds by which the clock is wrong, read from this file
 
 A point to die at is armed by writing its name into the file beside the plan that ends in `.armed`.
 
@@ -24,6 +25,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -210,5 +212,20 @@ class Changes(importlib.abc.MetaPathFinder):
                 setattr(owner, last, value)
 
 
+def _shift_clock(path: Path) -> None:
+    right = time.time
+
+    def wrong() -> float:
+        try:
+            return right() + float(path.read_text())
+        except FileNotFoundError:
+            return right()
+
+    time.time = wrong
+
+
 if PLAN_VARIABLE in os.environ and Path(os.environ[PLAN_VARIABLE]).exists():
-    sys.meta_path.insert(0, Changes(json.loads(Path(os.environ[PLAN_VARIABLE]).read_text())))
+    plan = json.loads(Path(os.environ[PLAN_VARIABLE]).read_text())
+    if clock := plan.pop("clock", None):
+        _shift_clock(Path(clock))
+    sys.meta_path.insert(0, Changes(plan))

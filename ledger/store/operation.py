@@ -9,10 +9,12 @@ class Operation(StrEnum):
     """What one transaction of the ledger is for, whichever function it runs."""
 
     NODE_START = "node start"
+    NODE_ROLLBACK = "node rollback"
     ROTATE = "rotate"
     MINT_QUOTE = "mint quote"
     CREDIT = "credit"
     PAY_INDEX = "pay index"
+    MOVES_INDEX = "moves index"
     DEPOSITS_SEEN = "deposits seen"
     DEPOSIT_CREDIT = "deposit credit"
     ISSUE = "issue"

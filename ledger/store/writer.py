@@ -60,6 +60,8 @@ class Writer:
         self._publish = publish
         self._queue: queue.Queue[_Job | None] = queue.Queue(MAX_QUEUE)
         self._closed = False
+        self.remembered = 0
+        """Up to which commit the node has a record of the ledger; written down with each commit."""
         self._submitting = threading.Lock()  # nothing is queued behind the end
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
@@ -119,7 +121,12 @@ class Writer:
         self._answer(number, done, refused)
 
     def _count_commit(self) -> int:
-        return int(self._connection.execute("UPDATE ledger SET commits = commits + 1 RETURNING commits").get)
+        return int(
+            self._connection.execute(
+                "UPDATE ledger SET commits = commits + 1, remembered = max(remembered, ?) RETURNING commits",
+                (self.remembered,),
+            ).get
+        )
 
     def _next(self) -> _Job | None:
         try:

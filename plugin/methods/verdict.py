@@ -6,7 +6,8 @@ node's own rows, one for each part of a payment. Nothing else moves a melt out o
 * a part was claimed (its preimage fits the hash): PAID;
 * a part is in flight, or xpay may still start one: PENDING;
 * no part is in flight and none can follow: FAILED;
-* rows are missing that should be there: UNKNOWN. The melt stays PENDING and the operator is told.
+* rows are missing that should be there, or may be (the node's database was put back to an older state): UNKNOWN. The
+  melt stays PENDING and the operator is told.
 
 An error from xpay is not a failure while a part is in flight, and a row of somebody else's payment of the same
 invoice (another label) says nothing about ours.
@@ -99,6 +100,7 @@ class _Attempt:
     rows_seen: bool = False
     rechecks: int = 0
     unknown_because: str = ""
+    first_seen_s: float = field(default_factory=time.monotonic)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -271,10 +273,13 @@ class Verdicts:
         if attempt.running:
             attempt.rows_seen |= bool(rows)
             return InFlight("the node's xpay is at work on it", is_sending=True)
+        if melt.node_run < self._run.forgot:
+            # What it lacks, it may have forgotten; and what it has in flight or failed may have been claimed since.
+            return Unknown("the node's database was put back to an older state after this payment was begun")
         in_flight = [row for row in rows if row.status == "pending"]
         if in_flight and not await self._are_ghosts(melt, in_flight):
             attempt.rows_seen = True
-            may_send = attempt.error is None and self._routing_left_s(melt) > 0
+            may_send = attempt.error is None and self._routing_left_s(attempt) > 0
             return InFlight(f"{len(in_flight)} of its parts are pending at the node", is_sending=may_send)
         sent_parts = any(_is_of_attempt(melt, row) for row in rows)
         if attempt.error is None and (wait_s := await self._may_be_routing_for(attempt, sent_parts)) is not None:
@@ -306,7 +311,7 @@ class Verdicts:
         xpay does not survive the node, but it survives this plugin. It shows itself once it has sent a part, and it
         starts none after `retry_for`."""
         melt = attempt.melt
-        remaining_s = self._routing_left_s(melt)
+        remaining_s = self._routing_left_s(attempt)
         if remaining_s <= 0:
             return None
         if not sent_parts:
@@ -315,10 +320,11 @@ class Verdicts:
             return None
         return min(RECHECK_S[min(attempt.rechecks, len(RECHECK_S) - 1)], remaining_s)
 
-    def _routing_left_s(self, melt: PendingPayment) -> float:
-        if melt.node_run < self._run.number:
+    def _routing_left_s(self, attempt: _Attempt) -> float:
+        if attempt.melt.node_run < self._run.number:
             return 0.0
-        return melt.begun_at + self._retry_for_s + ROUTING_GRACE_S - time.time()
+        # Counted from when we first looked, not from `begun_at`: the clock may have been set meanwhile.
+        return attempt.first_seen_s + self._retry_for_s + ROUTING_GRACE_S - time.monotonic()
 
     async def _were_rows_deleted(self, attempt: _Attempt) -> bool:
         """Whether rows of this attempt may have been there. (Rows of an earlier one may be there still.)"""
@@ -326,9 +332,10 @@ class Verdicts:
 
 
 def _is_of_attempt(melt: PendingPayment, row: SendRow) -> bool:
-    """Whether a row is of the present attempt for certain. Times are whole seconds, so a retry in the same second as
-    its failed predecessor can't tell their rows apart."""
-    return row.created_at > melt.begun_at or (row.created_at == melt.begun_at and melt.attempt == 1)
+    """Whether a row is of the present attempt for certain: if there was none before, or it came after it. Times are
+    whole seconds, so a retry in the same second as its failed predecessor can't tell their rows apart; a row from the
+    future was written when the clock was wrong, before this attempt."""
+    return melt.attempt == 1 or melt.begun_at < row.created_at <= time.time()
 
 
 def _claim_of(melt: PendingPayment, sent: Sent) -> Claim | None:

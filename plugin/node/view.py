@@ -13,6 +13,9 @@ NO_INVOICE_PAID = 904
 DEAD_OUTGOING_HTLC = "RCVD_REMOVE_ACK_REVOCATION"
 """State of an outgoing HTLC that has been removed for good; `listhtlcs` goes on showing it."""
 
+MOVES_PAGE = 1000
+"""Most account moves that are asked for at once."""
+
 NO_MAXIMUM_MSAT = 2**64 - 1
 """For a path that names no largest amount."""
 
@@ -90,6 +93,15 @@ class PaidInvoice:
     payment_hash: bytes
     received_msat: int
     pay_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Credited:
+    """An account move: what came in by a part of a payment for an invoice of the node; 0 for any other move."""
+
+    index: int
+    payment_hash: bytes
+    msat: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +306,25 @@ class Node:
         """The block up to which the node has followed the chain."""
         return int((await self._rpc.call("getinfo"))["blockheight"])
 
+    async def has_invoice(self, payment_hash: bytes) -> bool:
+        """Whether an invoice of this node's own has this hash, in whatever state."""
+        return bool((await self._rpc.call("listinvoices", payment_hash=payment_hash.hex()))["invoices"])
+
+    async def credits(self, after: int) -> list[Credited]:
+        """Some of the account moves after no. `after`, in their order: what came in for invoices. Nothing deletes them,
+        but what invoices of offers came to can't be told from them, and what the node pays itself leaves none."""
+        moves = (await self._rpc.call("listchannelmoves", index="created", start=after + 1, limit=MOVES_PAGE))[
+            "channelmoves"
+        ]
+        return [
+            Credited(
+                move["created_index"],
+                bytes.fromhex(move["payment_hash"]) if "payment_hash" in move else b"",
+                move["credit_msat"] if move["primary_tag"] == "invoice" else 0,
+            )
+            for move in moves
+        ]
+
     async def has_paid_invoice(self, payment_hash: bytes) -> bool:
         """Whether an invoice of this node's own has this hash and was paid, by whomever."""
         invoices = (await self._rpc.call("listinvoices", payment_hash=payment_hash.hex()))["invoices"]
@@ -311,6 +342,8 @@ class Node:
         Looked for by the gap that it leaves: the node's own count of deletions leaves out some forms of delpay."""
         kept = (await self._rpc.call("listsendpays", index="created", start=after + 1))["payments"]
         last, _ = await self.counters()
+        if last < after:  # its database was put back to an older state
+            return True
         return len({row["created_index"] for row in kept if row["created_index"] <= last}) < last - after
 
     async def debited_msat(self, payment_hash: bytes, after_move: int, except_groups: set[int]) -> int:

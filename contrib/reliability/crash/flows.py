@@ -7,6 +7,7 @@ over its node which nobody has over a real one is `staged`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -79,12 +80,28 @@ def first_start(wallet: ModelWallet) -> Iterator[None]:
     assert keyset.active
 
 
-@flow("restart", Operation.NODE_START)
+@flow("restart", Operation.NODE_START, Operation.MOVES_INDEX)
 def restart(wallet: ModelWallet) -> Iterator[None]:
     """The plugin is killed, and again while it starts."""
     yield
     wallet.world.restart_plugin()
     wallet.ask(wallet.client.info)
+
+
+@flow("older node", Operation.NODE_ROLLBACK, staged=True)
+def older_node(wallet: ModelWallet) -> Iterator[None]:
+    """The node remembers less of the ledger than it did: its database was put back."""
+    world = wallet.world
+    assert isinstance(world, SandboxWorld)
+    key = ["cashu", "ledger"]
+    (stored,) = world.command("listdatastore", key=key)["datastore"]
+    older = json.dumps({**json.loads(stored["string"]), "commits": 1})
+    world.expected.append("the node's database is older than it was")
+    yield
+    world.node.kill_plugin()
+    world.command("datastore", key=key, string=older, mode="must-replace")
+    world.start_plugin()
+    wallet.swap(wallet.take(AMOUNT))
 
 
 @flow("rotation", Operation.ROTATE)
