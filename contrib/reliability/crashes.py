@@ -61,11 +61,11 @@ def run(budget_s: float) -> Report:
             until = time.monotonic() + (end - time.monotonic()) * share
             with make(Path(directory) / where) as matrix:
                 results += _go_through(where, plan, matrix, until)
-    return _report(plans_of={where: plan for where, plan, _ in plans}, results=results)
+    return report_of(plans_of={where: plan for where, plan, _ in plans}, results=results)
 
 
 def _go_through(where: str, plan: list[Trial], matrix: Matrix, until: float) -> Iterator[Result]:
-    for trial in _in_order(plan):
+    for trial in in_order(plan):
         if time.monotonic() >= until:
             return
         fault = ""
@@ -76,7 +76,7 @@ def _go_through(where: str, plan: list[Trial], matrix: Matrix, until: float) -> 
         yield Result(where, trial, fault)
 
 
-def _in_order(plan: list[Trial]) -> list[Trial]:
+def in_order(plan: list[Trial]) -> list[Trial]:
     """At random, but every point once for each victim before any is struck in a second flow."""
     order = random.Random(SEED)  # noqa: S311
     times: Counter[tuple[Point, Victim]] = Counter()
@@ -87,7 +87,7 @@ def _in_order(plan: list[Trial]) -> list[Trial]:
     return [trial for _, trial in sorted(ranked, key=lambda entry: entry[0])]
 
 
-def _report(plans_of: dict[str, list[Trial]], results: list[Result]) -> Report:
+def report_of(plans_of: dict[str, list[Trial]], results: list[Result]) -> Report:
     faults = tuple(f"{result.where}, {result.trial}: {result.fault}" for result in results if result.fault)
     figures: dict[str, int | float | str] = {"kills": len(results)}
     for where, plan in plans_of.items():
