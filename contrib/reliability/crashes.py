@@ -22,14 +22,14 @@ TITLE = "Crashes: kill -9 at every durable step"
 WHAT = """\
 Every operation of the ledger, the two steps by which a ledger begins, and every command that changes something at
 the node can be interrupted: before it, when it is written but not committed, when it is committed and nobody knows,
-when all have been told; before a command, and when its answer has come. At each of these points the plugin or the
-node is killed with SIGKILL in the middle of what a wallet does, and started again. (The real lightningd is killed
-at the very point, and the plugin goes on until it notices; the stand-in goes down as soon as its plugin is dead.)
-The wallet repeats word for word what was not answered. In the end each melt must be PAID and its payee have been
-paid once, or UNPAID and not at all; every proof of the wallet must be unspent and every spent one spent, with the
-signatures that a restore finds; the ecash that is out must be what the wallet has, to the last sat, change
-included; what the node's channels and coins have gained must be what the mint has booked; the audit and SQLite's
-own check must find nothing."""
+when all have been told; before a command, when it has just been sent, and when its answer has come. At each of
+these points the plugin or the node is killed with SIGKILL in the middle of what a wallet does, and started again.
+(The real lightningd is killed at the very point, and the plugin goes on until it notices; the stand-in goes down as
+soon as its plugin is dead.) The wallet repeats word for word what was not answered. In the end each melt must be
+PAID and its payee have been paid once, or UNPAID and not at all; every proof of the wallet must be unspent and
+every spent one spent, with the signatures that a restore finds; the ecash that is out must be what the wallet has,
+to the last sat, change included; what the node's channels and coins have gained must be what the mint has booked;
+the audit and SQLite's own check must find nothing."""
 NODE_BINARIES = ("lightningd", "bitcoind", "bitcoin-cli")
 SANDBOX, REAL = "stand-in", "lightningd"
 REAL_SHARE = 0.5
