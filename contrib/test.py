@@ -31,10 +31,18 @@ def main() -> None:
         _check("ruff", "format", "--check")
         _check("ruff", "check")
         _check("mypy")
-        # Most of the time goes into waiting for processes: more workers than cores, a file's tests in one of them.
+        # Most of the time goes into waiting for processes: more workers than cores, a file's tests in one of them,
+        # the files in the order of `testpaths`: what takes long comes first, so that no worker is late at the end.
         # A test of several processes can fail on a machine that is too busy: it gets a second try, and the summary
         # tells. What fails for a reason fails again.
-        options = [f"--numprocesses={WORKERS}", "--dist=loadfile", f"--reruns={RERUNS}", "-m", "not slow"]
+        options = [
+            f"--numprocesses={WORKERS}",
+            "--dist=loadfile",
+            "--no-loadscope-reorder",
+            f"--reruns={RERUNS}",
+            "-m",
+            "not slow",
+        ]
         _check("pytest", "--cov", "--cov-report=term", *options)
     else:
         _check("pytest", *chosen)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import apsw
 
+from ledger.operations import resolution
+from ledger.operations.resolution import Forced
 from ledger.store.query import fetch_all
 from ledger.units import to_msat
 
@@ -50,6 +52,8 @@ class Audit:
     outstanding_msat: int
     unissued_msat: int
     """Paid for by wallets, which may still ask for its ecash."""
+    forced: tuple[Forced, ...]
+    """Melts that the operator ended without evidence."""
     faults: tuple[str, ...]
 
     @property
@@ -58,9 +62,15 @@ class Audit:
         return self.outstanding_msat + self.unissued_msat
 
     @property
+    def lost_msat(self) -> int:
+        """What left the node for payments that were given up by force: their ecash was given back."""
+        return sum(resolution.lost_msat for resolution in self.forced)
+
+    @property
     def earned_msat(self) -> int:
-        """What the mint has above what it owes: fees taken and roundings."""
-        return self.received_msat - self.paid_out_msat - self.routing_fees_msat - self.owed_msat
+        """What the mint has above what it owes: fees taken and roundings, less what it lost."""
+        spent_msat = self.paid_out_msat + self.routing_fees_msat + self.lost_msat
+        return self.received_msat - spent_msat - self.owed_msat
 
 
 def keyset_books(db: apsw.Connection) -> list[KeysetBooks]:
@@ -84,7 +94,7 @@ def audit(db: apsw.Connection) -> Audit:
     """Recompute every figure of the books from the rows they count, and compare."""
     keysets = tuple(keyset_books(db))
     faults = [*_keyset_faults(db, keysets), *_fee_faults(db), *_method_faults(db), *_quote_faults(db)]
-    faults += _chain_faults(db)
+    faults += [*_chain_faults(db), *_resolution_faults(db)]
     methods = tuple(
         MethodBooks(*row)
         for row in fetch_all(
@@ -104,7 +114,10 @@ def audit(db: apsw.Connection) -> Audit:
             f"outstanding {outstanding_msat} msat and unissued {unissued_msat} msat are more than received {received}"
             f" - paid out {paid_out} - routing fees {routing_fees}"
         )
-    return Audit(keysets, methods, received, paid_out, routing_fees, outstanding_msat, unissued_msat, tuple(faults))
+    forced = tuple(resolution.forced(db))
+    return Audit(
+        keysets, methods, received, paid_out, routing_fees, outstanding_msat, unissued_msat, forced, tuple(faults)
+    )
 
 
 def _keyset_faults(db: apsw.Connection, keysets: tuple[KeysetBooks, ...]) -> list[str]:
@@ -227,3 +240,13 @@ def _chain_faults(db: apsw.Connection) -> list[str]:
         *(f"mint quote no. {n}: an output is watched no longer and was not credited" for (n,) in watched),
         *(f"melt quote no. {n}: its state and its transaction do not fit" for (n,) in paid),
     ]
+
+
+def _resolution_faults(db: apsw.Connection) -> list[str]:
+    """A melt that was forced to paid is paid, and one can't be forced before it was begun."""
+    rows = fetch_all(
+        db,
+        "SELECT q.n FROM resolutions r JOIN melt_quotes q ON q.n = r.melt_quote"
+        " WHERE r.attempt > q.attempt OR (r.outcome = 'PAID' AND (q.state <> 'PAID' OR r.attempt <> q.attempt))",
+    )
+    return [f"melt quote no. {n}: its state and its forced resolution do not fit" for (n,) in rows]

@@ -58,6 +58,13 @@ def create(db: apsw.Connection, now: int) -> Record:
     return record
 
 
+def is_node_older(db: apsw.Connection, remembered: Record | None) -> bool:
+    """Whether the node remembers less of this ledger than it had said that it does: then its database, which holds the
+    record, was put back to an older state."""
+    confirmed = int(db.execute("SELECT remembered FROM ledger").get)
+    return (0 if remembered is None else remembered.commits) < confirmed
+
+
 def require_newest(ours: Record | None, remembered: Record | None) -> None:
     """Raises StartError if opening this ledger could make spent ecash spendable again."""
     if remembered is None:
@@ -73,7 +80,10 @@ def require_newest(ours: Record | None, remembered: Record | None) -> None:
             f"{remembered.mint_id}, epoch {remembered.epoch}. Point cashu-db to the right file."
         )
     if ours.commits < remembered.commits:
+        missing = remembered.commits - ours.commits
         raise StartError(
-            f"the ledger is an old copy: it has {ours.commits} commits, the node remembers {remembered.commits}. "
-            "Proofs spent since would be accepted again. Put the newest ledger file back."
+            f"the ledger is an old copy: it has {ours.commits} commits, the node remembers {remembered.commits}, so "
+            f"the last {missing} are missing. Ecash that was spent in them would be accepted again, and there is no "
+            "way to tell which. Put the newest file back: the one that was in use, its replica, or a later backup. "
+            "cashu-restore-check PATH tells how new a file is."
         )

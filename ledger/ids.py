@@ -7,6 +7,8 @@ import os
 import time
 import uuid
 
+HANDLE_DIGITS = 12
+
 
 def new_quote_id() -> str:
     """A UUID version 7: 48 bits of time in ms, 74 random bits from the system's CSPRNG.
@@ -25,3 +27,10 @@ def label_of(quote_id: str) -> str:
 
     The id itself is the right to a quote's ecash (NUT-04), so it is told to nobody but the wallet."""
     return f"nutbolt-{hashlib.sha256(quote_id.encode()).hexdigest()[:32]}"
+
+
+def handle_of(quote_id: str, attempt: int) -> str:
+    """What the operator calls one attempt at a melt: the beginning of its label's digest, and the attempt's number.
+
+    A mistyped one fits no melt, and one that was noted before a new attempt doesn't fit that."""
+    return f"{hashlib.sha256(quote_id.encode()).hexdigest()[:HANDLE_DIGITS]}-{attempt}"

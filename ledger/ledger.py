@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from pathlib import Path
 
 import apsw
 
@@ -35,11 +36,13 @@ from ledger.models import (
     SignaturesResponse,
     SwapRequest,
 )
-from ledger.operations import exposure, keyset, melt, melt_quote, mint, node, payout, replay, state, swap
+from ledger.operations import exposure, keyset, melt, melt_quote, mint, node, payout, replay, resolution, state, swap
 from ledger.operations.melt_quote import Built, PendingMelt, PendingPayment, PendingPayout
+from ledger.store import backup
 from ledger.store.database import Database
+from ledger.store.operation import Operation
 from ledger.store.transaction import Transaction
-from ledger.store.writer import Operation, T, Writer
+from ledger.store.writer import T, Work, Writer
 
 PUBKEY_PURPOSE = b"Nutbolt_Pubkey_v1"
 SIGNATURE_HEX_LENGTH = 128
@@ -101,9 +104,13 @@ class Ledger:
         with self._database.read() as db:
             yield db
 
-    def submit(self, operation: Operation[T]) -> Future[T]:
-        """Run any operation in the writer."""
-        return self._writer.submit(operation)
+    def submit(self, operation: Operation, work: Work[T]) -> Future[T]:
+        """Do the work of an operation in the writer."""
+        return self._writer.submit(operation, work)
+
+    def backup(self, target: Path, on_progress: backup.Progress) -> backup.Copy:
+        """Copy the ledger to a new file while it is in use; call it from a worker thread. Raises BackupError."""
+        return backup.make(self._database.path, target, on_progress)
 
     @staticmethod
     def commit_number(db: apsw.Connection) -> int:
@@ -117,6 +124,15 @@ class Ledger:
         assert record is not None
         return record
 
+    def note_remembered(self, record: Record) -> None:
+        """The node has stored this record. The next commit writes that down; it needs none of its own."""
+        self._writer.remembered = record.commits
+
+    def is_node_older(self, remembered: Record | None) -> bool:
+        """Whether the node's database is older than it was, going by the record that it has."""
+        with self.read() as db:
+            return identity.is_node_older(db, remembered)
+
     # --- keysets ------------------------------------------------------------------------------------------------
 
     def rotate(
@@ -125,7 +141,8 @@ class Ledger:
         """Make a new active keyset for `unit` (NUT-02). `configured_fee_ppk`: the operator's option, if it differs."""
         configured = input_fee_ppk if configured_fee_ppk is None else configured_fee_ppk
         return self.submit(
-            lambda tx: keyset.rotate(tx, self._seed, unit, input_fee_ppk, final_expiry, configured, self._install)
+            Operation.ROTATE,
+            lambda tx: keyset.rotate(tx, self._seed, unit, input_fee_ppk, final_expiry, configured, self._install),
         )
 
     def configured_fee(self, unit: str) -> int | None:
@@ -141,15 +158,11 @@ class Ledger:
     def swap(self, request: SwapRequest) -> Future[SignaturesResponse]:
         """Exchange proofs for signatures; an identical request gets the same answer again."""
         digest = replay.digest(swap.KIND, request)
-        if (answered := self._answered(digest)) is not None:
-            return answered
-        prepared = swap.prepare(self.keysets, request, digest, self.now())
-        return self.submit(lambda tx: swap.commit(tx, prepared))
-
-    def _answered(self, digest: bytes) -> Future[SignaturesResponse] | None:
         with self.read() as db:
-            response = replay.find(db, digest)
-        return None if response is None else _done(response)
+            if (response := replay.find(db, digest)) is not None:
+                return _done(response)
+        prepared = swap.prepare(self.keysets, request, digest, self.now())
+        return self.submit(Operation.SWAP, lambda tx: swap.commit(tx, prepared))
 
     def check_state(self, request: CheckStateRequest) -> CheckStateResponse:
         """States of proofs by `Y`."""
@@ -179,7 +192,7 @@ class Ledger:
 
     def create_mint_quote(self, quote: mint.NewMintQuote, max_outstanding_msat: int = 0) -> Future[MintQuote]:
         """Store a new mint quote. Raises 20003 if more than this could be outstanding then (0: no limit)."""
-        return self.submit(lambda tx: mint.create(tx, quote, max_outstanding_msat))
+        return self.submit(Operation.MINT_QUOTE, lambda tx: mint.create(tx, quote, max_outstanding_msat))
 
     def mint_quote(self, method: str, quote_id: str) -> MintQuote:
         """A mint quote as it is now. Raises 20000."""
@@ -189,26 +202,27 @@ class Ledger:
     def issue(self, method: str, request: MintRequest) -> Future[SignaturesResponse]:
         """Sign outputs for a paid quote; an identical request gets the same answer again."""
         digest = replay.digest(mint.KIND + method, request)
-        if (answered := self._answered(digest)) is not None:
-            return answered
-        with self.read() as db:  # refused without curve work; `commit` decides for good
+        with self.read() as db:  # one snapshot, or a twin of this request could come between the two looks
+            if (response := replay.find(db, digest)) is not None:
+                return _done(response)
+            # Refused without curve work; `commit` decides for good.
             mint.require_mintable(db, method, [(request.quote, request.signature)], request.outputs, self.now())
         prepared = mint.prepare(self.keysets, method, request, digest, self.now())
-        return self.submit(lambda tx: mint.commit(tx, prepared))
+        return self.submit(Operation.ISSUE, lambda tx: mint.commit(tx, prepared))
 
     def issue_batch(self, method: str, request: MintBatchRequest) -> Future[SignaturesResponse]:
         """Sign outputs for several paid quotes, all or nothing (NUT-29); an identical request gets the same answer."""
         digest = replay.digest(mint.KIND + "-batch" + method, request)
-        if (answered := self._answered(digest)) is not None:
-            return answered
-        mint.check_batch(request.quotes)
         signatures = request.signatures or [None] * len(request.quotes)
-        if len(signatures) == len(request.quotes):  # else refused below
-            with self.read() as db:
+        with self.read() as db:
+            if (response := replay.find(db, digest)) is not None:
+                return _done(response)
+            mint.check_batch(request.quotes)
+            if len(signatures) == len(request.quotes):  # else refused below
                 locks = list(zip(request.quotes, signatures, strict=True))
                 mint.require_mintable(db, method, locks, request.outputs, self.now())
         prepared = mint.prepare_batch(self.keysets, method, request, digest, self.now())
-        return self.submit(lambda tx: mint.commit(tx, prepared))
+        return self.submit(Operation.ISSUE_BATCH, lambda tx: mint.commit(tx, prepared))
 
     def mint_quotes(self, method: str, request: MintQuoteCheckRequest) -> list[MintQuote]:
         """Several mint quotes, in order (NUT-29). Raises 11016, 11017, and 20000 if any is unknown."""
@@ -220,7 +234,7 @@ class Ledger:
 
     def create_melt_quote(self, quote: melt_quote.NewMeltQuote) -> Future[MeltQuote]:
         """Store a new melt quote."""
-        return self.submit(lambda tx: _create(tx, quote))
+        return self.submit(Operation.MELT_QUOTE, lambda tx: _create(tx, quote))
 
     def melt_quote(self, method: str, quote_id: str) -> MeltQuote:
         """A melt quote as it is now. Raises 20000."""
@@ -240,15 +254,30 @@ class Ledger:
             # Another request for a quote in flight is refused without curve work; `begin` decides for good.
             melt.require_payable(db, method, request.quote, self.now())
         prepared = melt.prepare(self.keysets, method, request, digest, self.now())
-        return self.submit(lambda tx: melt.begin(tx, prepared, max_pending, max_pending_msat))
+        return self.submit(Operation.MELT_BEGIN, lambda tx: melt.begin(tx, prepared, max_pending, max_pending_msat))
 
     def settle_melt(self, pending: PendingMelt, payment: melt.Payment) -> Future[MeltQuote]:
         """The payment was made."""
-        return self.submit(lambda tx: melt.settle(tx, pending, payment))
+        return self.submit(Operation.MELT_SETTLE, lambda tx: melt.settle(tx, pending, payment))
 
     def release_melt(self, pending: PendingMelt, error: str) -> Future[MeltQuote]:
         """The payment failed for certain."""
-        return self.submit(lambda tx: melt.release(tx, pending, error))
+        return self.submit(Operation.MELT_RELEASE, lambda tx: melt.release(tx, pending, error))
+
+    def force_melt(
+        self, pending: PendingMelt, order: resolution.Order, payment: melt.Payment | None
+    ) -> Future[MeltQuote | None]:
+        """The operator ends a melt, as paid or (without a payment) as failed. None if it is over already."""
+        return self.submit(Operation.MELT_FORCE, lambda tx: resolution.force(tx, pending, order, payment))
+
+    def note_paid_after_all(self, payment: resolution.GivenUp, sent_msat: int) -> Future[bool]:
+        """A payment that the operator had given up was made. False if that is known already."""
+        return self.submit(Operation.LOSS_NOTED, lambda tx: resolution.note_paid_after_all(tx, payment, sent_msat))
+
+    def given_up(self) -> list[resolution.GivenUp]:
+        """The payments that the operator has given up, and that may still turn out to have been made."""
+        with self.read() as db:
+            return resolution.given_up(db)
 
     def pending_melts(self) -> list[PendingMelt]:
         """All melts in flight."""
@@ -257,15 +286,15 @@ class Ledger:
 
     def note_built(self, pending: PendingPayout, built: Built) -> Future[PendingPayout]:
         """The transaction of an on-chain melt is signed. It may be sent when the future is done, and not before."""
-        return self.submit(lambda tx: payout.note_built(tx, pending, built))
+        return self.submit(Operation.PAYOUT_BUILT, lambda tx: payout.note_built(tx, pending, built))
 
     def note_broadcast(self, pending: PendingPayout) -> Future[PendingPayout]:
         """The transaction of an on-chain melt is known to bitcoin's network."""
-        return self.submit(lambda tx: payout.note_broadcast(tx, pending))
+        return self.submit(Operation.PAYOUT_BROADCAST, lambda tx: payout.note_broadcast(tx, pending))
 
     def discard_payout(self, pending: PendingPayout, conflict: payout.Conflict, error: str) -> Future[MeltQuote]:
         """The transaction of an on-chain melt is dead for good."""
-        return self.submit(lambda tx: payout.discard(tx, pending, conflict, error))
+        return self.submit(Operation.PAYOUT_DISCARD, lambda tx: payout.discard(tx, pending, conflict, error))
 
     def pending_payouts(self) -> list[PendingPayout]:
         """All on-chain melts in flight."""
@@ -288,7 +317,13 @@ class Ledger:
         self, node_started: bool, process: str | None = None, process_started_at: int = 0
     ) -> Future[node.NodeRun]:
         """The plugin has started: with the node, or into one that was running (see `node.note_start`)."""
-        return self.submit(lambda tx: node.note_start(tx, node_started, process, process_started_at))
+        return self.submit(
+            Operation.NODE_START, lambda tx: node.note_start(tx, node_started, process, process_started_at)
+        )
+
+    def note_rollback(self) -> Future[node.NodeRun]:
+        """The node's database was put back to an older state."""
+        return self.submit(Operation.NODE_ROLLBACK, node.note_rollback)
 
 
 def _create(tx: Transaction, quote: melt_quote.NewMeltQuote) -> MeltQuote:

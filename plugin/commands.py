@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from typing import Any
 
 from ledger import audit
+from ledger.ids import HANDLE_DIGITS
 from ledger.keysets import MAX_INPUT_FEE_PPK
 from ledger.operations import exposure, melt_quote
 from ledger.units import MSAT_PER_UNIT, to_msat
+from plugin.methods.resolver import Force
 from plugin.mint import Mint
 from plugin.services import Services
 from plugin.version import VERSION
 
 COMMAND_WAIT_S = 30
 MAX_EXPIRY = 2**40
+MAX_REASON = 500
+MAX_WHO = 200
+HANDLE = rf"[0-9a-f]{{{HANDLE_DIGITS}}}-[0-9]{{1,9}}"
 
 
 class CommandError(Exception):
@@ -53,6 +60,7 @@ async def audit_books(mint: Mint) -> dict[str, Any]:
         with services.ledger.read() as db:
             return audit.audit(db)
 
+    await services.resolver.look_at_given_up()
     books = await asyncio.to_thread(recompute)
     sent = [melt for melt in services.ledger.pending_payouts() if melt.built is not None]
     funds = await mint.node.funds({melt.built.txid.hex() for melt in sent if melt.built is not None})
@@ -71,6 +79,7 @@ async def audit_books(mint: Mint) -> dict[str, Any]:
         "received_msat": books.received_msat,
         "paid_out_msat": books.paid_out_msat,
         "fees_paid_msat": books.routing_fees_msat,
+        "lost_msat": books.lost_msat,
         "earned_msat": books.earned_msat,
         "node": {
             "channels_msat": funds.channels_msat,
@@ -98,6 +107,21 @@ async def audit_books(mint: Mint) -> dict[str, Any]:
             }
             for keyset in books.keysets
         ],
+        "forced": [
+            {
+                "handle": resolution.handle,
+                "method": resolution.method,
+                "unit": resolution.unit,
+                "amount": resolution.amount,
+                "outcome": resolution.outcome.lower(),
+                "resolved_at": resolution.resolved_at,
+                "who": resolution.who,
+                "reason": resolution.reason,
+                "evidence": json.loads(resolution.evidence),
+                "lost_msat": resolution.lost_msat,
+            }
+            for resolution in books.forced
+        ],
     }
 
 
@@ -106,8 +130,65 @@ def _sentence(books: audit.Audit, owned_msat: int) -> str:
     if books.faults:
         return f"THE BOOKS DO NOT BALANCE ({len(books.faults)} faults): stop the plugin and keep the ledger's file."
     if owned_msat < books.owed_msat:
-        return f"The books balance, but the mint owes {owed} and the node owns only {owned}."
-    return f"The books balance: the mint owes {owed}, and the node owns {owned}."
+        sentence = f"The books balance, but the mint owes {owed} and the node owns only {owned}."
+    else:
+        sentence = f"The books balance: the mint owes {owed}, and the node owns {owned}."
+    if books.forced:
+        sentence += f" Melts ended by force: {len(books.forced)}."
+    if books.lost_msat:
+        sentence += f" {books.lost_msat} msat WERE LOST: payments that were forced to failed had been made."
+    return sentence
+
+
+async def pending(mint: Mint, handle: Any) -> dict[str, Any]:
+    """The melts in flight, and what is known of each."""
+    services = _services(mint)
+    melts, more = await services.resolver.pending(None if handle is None else _handle(handle))
+    return {"melts": melts, "more": more}
+
+
+async def resolve(
+    mint: Mint, handle: Any, outcome: Any, force: Any, reason: Any, preimage: Any, request_id: str
+) -> dict[str, Any]:
+    """Decide about one melt again by the evidence; with force, end it as the operator says."""
+    resolver = _services(mint).resolver
+    handle = _handle(handle)
+    if not _flag("force", force):
+        if any(value is not None for value in (outcome, reason, preimage)):
+            raise CommandError(
+                "without force=true the node's evidence decides, and only handle may be given; outcome, reason and "
+                "preimage are for force=true"
+            )
+        return await resolver.resolve(handle)
+    if outcome not in ("paid", "failed"):
+        raise CommandError("with force=true, outcome must be paid or failed")
+    if not isinstance(reason, str) or not reason.strip() or not reason.isprintable() or len(reason) > MAX_REASON:
+        raise CommandError(f"with force=true, reason must say why, in at most {MAX_REASON} printable characters")
+    known = None if preimage is None else _preimage(preimage)
+    if known is not None and outcome != "paid":
+        raise CommandError("a preimage is for outcome=paid")
+    who = f"operator, {request_id}"[:MAX_WHO]
+    return await resolver.force(handle, Force(outcome == "paid", reason.strip(), who, known))
+
+
+def _handle(value: Any) -> str:
+    if not isinstance(value, str) or re.fullmatch(HANDLE, value) is None:
+        raise CommandError("handle must be one that cashu-pending shows, for example 0123456789ab-1")
+    return value
+
+
+def _flag(name: str, value: Any) -> bool:
+    if value in (None, False, "false"):
+        return False
+    if value in (True, "true"):
+        return True
+    raise CommandError(f"{name} must be true or false")
+
+
+def _preimage(value: Any) -> bytes:
+    if not isinstance(value, str) or re.fullmatch("[0-9a-fA-F]{64}", value) is None:
+        raise CommandError("preimage must be 64 hex digits")
+    return bytes.fromhex(value)
 
 
 def _services(mint: Mint) -> Services:

@@ -15,7 +15,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -25,8 +25,9 @@ from pyln.client import Plugin
 from pyln.client.plugin import Request, RpcException
 
 from ledger.errors import StorageError
-from plugin import commands, logs
+from plugin import backups, commands, logs
 from plugin.http import server
+from plugin.methods.resolver import ResolveError
 from plugin.mint import Mint, Surroundings
 from plugin.node.events import BlockAdded, CoinsMoved, EventsLost, InvoicePaid, NodeEvent, PartFailed, PartSucceeded
 from plugin.node.rpc import NodeUnavailableError, OutcomeUnknownError, RpcError
@@ -42,7 +43,14 @@ LOOP_WAIT_S = 10.0
 NOT_RUNNING = -1
 INVALID_PARAMS = -32602
 
-EXPECTED_ERRORS = (commands.CommandError, RpcError, NodeUnavailableError, OutcomeUnknownError, StorageError)
+EXPECTED_ERRORS = (
+    commands.CommandError,
+    ResolveError,
+    RpcError,
+    NodeUnavailableError,
+    OutcomeUnknownError,
+    StorageError,
+)
 """Of commands: their text is for the operator."""
 
 log = logging.getLogger(__name__)
@@ -132,6 +140,7 @@ def _declare(plugin: Plugin, runner: Runner) -> None:
         return None
 
     _declare_commands(plugin, runner)
+    _declare_last_resort(plugin, runner)
     _declare_notifications(plugin, runner)
 
 
@@ -174,10 +183,73 @@ def _declare_commands(plugin: Plugin, runner: Runner) -> None:
         """Recompute the mint's books from every row of its ledger, and compare what it owes with what the node owns."""
         if too_many or unknown:
             _refuse(request, "cashu-audit takes no arguments")
-        elif runner.mint is None:
-            _refuse(request, "the mint is not running", NOT_RUNNING)
         else:
-            runner.mint.carry_out(commands.audit_books(runner.mint)).add_done_callback(partial(_answer, request))
+            _carry_out(runner, request, commands.audit_books)
+
+
+def _declare_last_resort(plugin: Plugin, runner: Runner) -> None:
+    @plugin.async_method("cashu-backup")
+    def cashu_backup(plugin: Plugin, request: Request, path: Any = None, *too_many: Any, **unknown: Any) -> None:
+        """Copy the mint's ledger, while it serves, to the new file {path}, and verify the copy.
+
+        A relative {path} starts at the node's network directory. An existing file is never replaced."""
+
+        def tell(step: int, steps: int) -> None:
+            request.progress(step - 1, steps)  # counted from 0
+
+        if too_many or unknown:
+            _refuse(request, "cashu-backup takes only path")
+        else:
+            _carry_out(runner, request, lambda mint: backups.make(mint, path, tell))
+
+    @plugin.async_method("cashu-restore-check")
+    def cashu_restore_check(plugin: Plugin, request: Request, path: Any = None, *too_many: Any, **unknown: Any) -> None:
+        """Tell whether the file {path} is a sound ledger of this node's mint, and how new; changes nothing.
+
+        Works also when the mint does not start because its ledger is missing or old."""
+        if too_many or unknown:
+            _refuse(request, "cashu-restore-check takes only path")
+        else:
+            _carry_out(runner, request, lambda mint: backups.check(mint, path))
+
+    @plugin.async_method("cashu-pending")
+    def cashu_pending(plugin: Plugin, request: Request, handle: Any = None, *too_many: Any, **unknown: Any) -> None:
+        """List the melts in flight, oldest first, or the one with {handle}: what is known of each, and what that means.
+
+        A handle names one attempt at a melt, and nothing that is secret."""
+        if too_many or unknown:
+            _refuse(request, "cashu-pending takes only handle")
+        else:
+            _carry_out(runner, request, lambda mint: commands.pending(mint, handle))
+
+    @plugin.async_method("cashu-resolve")
+    def cashu_resolve(
+        plugin: Plugin,
+        request: Request,
+        handle: Any = None,
+        outcome: Any = None,
+        force: Any = None,
+        reason: Any = None,
+        preimage: Any = None,
+        *too_many: Any,
+        **unknown: Any,
+    ) -> None:
+        """Decide about the melt {handle} (see cashu-pending) again, from what the node knows now.
+
+        With {force}=true, end it as {outcome} (paid or failed), where the node knows nothing that could still decide
+        it; {reason} is written down. A {preimage}, if known, is given to the wallet of a paid one."""
+        if too_many or unknown:
+            _refuse(request, "cashu-resolve takes only handle, outcome, force, reason and preimage")
+            return
+        who = str(request.id)
+        _carry_out(runner, request, lambda mint: commands.resolve(mint, handle, outcome, force, reason, preimage, who))
+
+
+def _carry_out(runner: Runner, request: Request, work: Callable[[Mint], Coroutine[Any, Any, Any]]) -> None:
+    if runner.mint is None:
+        _refuse(request, "the mint is not running", NOT_RUNNING)
+    else:
+        runner.mint.carry_out(work(runner.mint)).add_done_callback(partial(_answer, request))
 
 
 def _declare_notifications(plugin: Plugin, runner: Runner) -> None:

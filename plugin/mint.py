@@ -8,6 +8,7 @@ import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ from plugin.methods.onchain import OnchainMethod
 from plugin.methods.outcomes import Outcomes
 from plugin.methods.pricing import Pricing
 from plugin.methods.receipts import Receipts
+from plugin.methods.resolver import Resolver
 from plugin.methods.table import METHODS
 from plugin.methods.verdict import Verdicts
 from plugin.node import process
@@ -80,6 +82,7 @@ class Mint:
         self._keysets_changed = asyncio.Event()
         self._ledger: Ledger | None = None
         self._outcomes = Outcomes(self._loop)
+        self._is_node_older = False
         self._why_not_ready: str | None = "the mint is starting"
         self.failure: str | None = None
         """Why the mint refuses to start, for the operator."""
@@ -88,6 +91,10 @@ class Mint:
         self.events = EventQueue(self._loop)
         self._rpc = NodeRpc(surroundings.rpc_socket, lambda: self.events.post(EventsLost()))
         self.node = Node(self._rpc)
+        self.directory = surroundings.directory
+        """The node's, of its network: where relative paths start."""
+        self.backing_up = asyncio.Lock()
+        """One backup at a time."""
         self._methods = [method for method in METHODS if method.name in surroundings.settings.methods]
         self._rate_limits = RateLimits(surroundings.settings)
         self._app = http_app.create_app(lambda: self._why_not_ready, self._methods, self._rate_limits)
@@ -120,6 +127,11 @@ class Mint:
         await self._rpc.close()
         if self._ledger is not None:
             self._ledger.close()
+
+    async def remembered(self) -> Record | None:
+        """What the node remembers of its mint's ledger. Raises StartError if that can't be read."""
+        text = await self.node.recall(RECORD_KEY)
+        return None if text is None else Record.from_json(text)
 
     def carry_out(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Run a command of the operator in the mint's loop; from any thread."""
@@ -155,8 +167,7 @@ class Mint:
 
     async def _open(self) -> Ledger:
         """The ledger that the node's datastore remembers, with the seed that the node derives for it."""
-        text = await self.node.recall(RECORD_KEY)
-        remembered = None if text is None else Record.from_json(text)
+        remembered = await self.remembered()
         path = self._surroundings.directory / self._surroundings.settings.db
         if remembered is not None and not path.exists():
             raise StartError(
@@ -167,7 +178,9 @@ class Mint:
         try:
             record = open_ledger(database, remembered)
             seed = await self.node.secret(SEED_PURPOSE.format(epoch=record.epoch))
-            return await asyncio.to_thread(Ledger, database, seed)
+            ledger = await asyncio.to_thread(Ledger, database, seed)
+            self._is_node_older = ledger.is_node_older(remembered)
+            return ledger
         except BaseException:
             database.close()
             raise
@@ -187,6 +200,7 @@ class Mint:
         )
         receipts = Receipts(ledger, self.node)
         await self._patiently(receipts.catch_up)
+        await self._patiently(receipts.find_deleted)
         verdicts.start(run)
         parts = MintParts(settings, ledger, self._outcomes, self._supervisor)
         pricing = Pricing(
@@ -206,11 +220,14 @@ class Mint:
         followed = [*methods.values(), *([] if onchain is None or onchain.name in methods else [onchain])]
         for method in followed:
             await self._patiently(method.start)
-        self._supervisor.forever("receipts", receipts.run())
-        self._supervisor.forever("node events", self.events.consume(_dispatcher(verdicts, receipts, followed)))
-        self._supervisor.forever("ledger record", self._keep_record(ledger))
         payouts = None if onchain is None else onchain.payouts
-        self.services = Services(settings, ledger, methods, verdicts, payouts, hub)
+        resolver = Resolver(ledger, self.node, verdicts, payouts, self._supervisor)
+        await self._patiently(resolver.look_at_given_up)
+        self._supervisor.forever("receipts", receipts.run())
+        dispatch = _dispatcher(verdicts, resolver, receipts, followed)
+        self._supervisor.forever("node events", self.events.consume(dispatch))
+        self._supervisor.forever("ledger record", self._keep_record(ledger))
+        self.services = Services(settings, ledger, methods, verdicts, payouts, resolver, hub)
         http_app.install(self._app, self.services)
         self._why_not_ready = None
         log.info("the mint is ready at %s", self.url)
@@ -226,7 +243,15 @@ class Mint:
     async def _note_start(self, ledger: Ledger) -> NodeRun:
         found = await asyncio.to_thread(process.find, self._rpc.path)
         identity, started_at = (found.identity, found.started_at) if found is not None else (None, 0)
-        return await asyncio.wrap_future(ledger.note_start(self._surroundings.node_started, identity, started_at))
+        run = await asyncio.wrap_future(ledger.note_start(self._surroundings.node_started, identity, started_at))
+        if self._is_node_older:
+            log.error(
+                "the node's database is older than it was: melts that were in flight stay pending unless it knows that"
+                " they were paid (see stuck_melts of cashu-info)"
+            )
+            run = await asyncio.wrap_future(ledger.note_rollback())
+        await self._patiently(partial(self._remember, ledger))
+        return run
 
     async def _make_keysets(self, ledger: Ledger) -> None:
         """Each unit has a keyset that can sign, and a changed fee option makes new ones; a rotation by command is left
@@ -265,30 +290,38 @@ class Mint:
         """At an orderly stop, if the node still listens (it does when only the plugin is stopped)."""
         try:
             async with asyncio.timeout(LAST_RECORD_WAIT_S):
-                await self.node.remember(RECORD_KEY, ledger.record().to_json())
+                await self._remember(ledger)
         except (RpcError, NodeUnavailableError, OutcomeUnknownError, TimeoutError):
             log.debug("the node was gone before the ledger's record was up to date")
 
     async def _keep_record(self, ledger: Ledger) -> None:
         """Let the node's datastore follow the ledger: at the start, and soon after changes."""
         while True:
-            await self._patiently(lambda: self.node.remember(RECORD_KEY, ledger.record().to_json()))
+            await self._patiently(partial(self._remember, ledger))
             await asyncio.sleep(RECORD_EVERY_S)
             await self._ledger_changed.wait()
             self._ledger_changed.clear()
+
+    async def _remember(self, ledger: Ledger) -> None:
+        record = ledger.record()
+        await self.node.remember(RECORD_KEY, record.to_json())
+        ledger.note_remembered(record)
 
 
 def _log_quietly(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     log.debug("while stopping: %s", context.get("message"))
 
 
-def _dispatcher(verdicts: Verdicts, receipts: Receipts, methods: Iterable[Method]) -> Callable[[NodeEvent], None]:
+def _dispatcher(
+    verdicts: Verdicts, resolver: Resolver, receipts: Receipts, methods: Iterable[Method]
+) -> Callable[[NodeEvent], None]:
     """Which event is a hint for whom."""
 
     def dispatch(event: NodeEvent) -> None:
         match event:
             case PartSucceeded():
                 verdicts.part_succeeded(event)
+                resolver.part_succeeded(event)
             case PartFailed(payment_hash):
                 verdicts.hint(payment_hash)
             case InvoicePaid():
@@ -296,6 +329,7 @@ def _dispatcher(verdicts: Verdicts, receipts: Receipts, methods: Iterable[Method
             case EventsLost():
                 receipts.hint()
                 verdicts.look_at_all()
+                resolver.events_lost()
         for method in methods:
             method.on_event(event)
 

@@ -12,6 +12,7 @@ from ledger.ledger import Ledger
 from plugin.http.subscriptions import Hub
 from plugin.methods.method import Method
 from plugin.methods.payouts import Payouts
+from plugin.methods.resolver import Resolver
 from plugin.methods.verdict import Verdicts
 from plugin.options import Settings
 
@@ -28,6 +29,7 @@ class Services:
     methods: Mapping[str, Method]
     verdicts: Verdicts
     payouts: Payouts | None
+    resolver: Resolver
     hub: Hub
 
     def method(self, name: str) -> Method:

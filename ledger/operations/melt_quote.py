@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import apsw
 
 from ledger.errors import Code, LedgerError
-from ledger.ids import label_of
+from ledger.ids import handle_of, label_of
 from ledger.methods import ONCHAIN
 from ledger.models import (
     BlindSignature,
@@ -95,6 +95,12 @@ class PendingMelt:
     def label(self) -> str:
         """How the node knows this melt's payment."""
         return label_of(self.quote)
+
+    @property
+    def handle(self) -> str:
+        """How the operator calls this attempt; another one of the same quote has another. Not the quote's id: that is
+        the wallet's secret."""
+        return handle_of(self.quote, self.attempt)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

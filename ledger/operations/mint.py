@@ -40,7 +40,7 @@ MAX_BATCH_SIZE = 100
 class NewMintQuote:
     """A mint quote to be stored. `amount` is in `unit`; `expiry` (unix seconds): `request` is payable until then.
 
-    `label`: how the node knows it, if that is not the label made from its id."""
+    `label`: how the node knows it, if that is not the label made from its id. `payment_hash`: of its only invoice."""
 
     id: str
     method: str
@@ -50,6 +50,7 @@ class NewMintQuote:
     expiry: int | None
     pubkey: str | None
     label: str | None = None
+    payment_hash: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +99,8 @@ def create(tx: Transaction, quote: NewMintQuote, max_outstanding_msat: int = 0) 
     amount_msat = to_msat(quote.amount or 1, quote.unit)
     exposure.require_room(tx.db, tx.now, amount_msat, max_outstanding_msat)
     tx.db.execute(
-        "INSERT INTO mint_quotes (id, label, method, unit, request, amount, pubkey, expiry, created_at, updated_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO mint_quotes (id, label, method, unit, request, amount, pubkey, expiry, created_at, updated_at,"
+        " payment_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             quote.id,
             quote.label or label_of(quote.id),
@@ -111,6 +112,7 @@ def create(tx: Transaction, quote: NewMintQuote, max_outstanding_msat: int = 0) 
             quote.expiry,
             tx.now,
             tx.now,
+            quote.payment_hash,
         ),
     )
     return get(tx.db, quote.method, quote.id)
@@ -220,6 +222,27 @@ def credit(tx: Transaction, method: str, quote_id: str, receipt: Receipt) -> Min
 def pay_index(db: apsw.Connection) -> int:
     """The node's index of the last invoice payment that was credited or passed by."""
     return int(db.execute("SELECT pay_index FROM ledger").get)
+
+
+def unpaid_with_hash(db: apsw.Connection, payment_hash: bytes) -> tuple[str, str] | None:
+    """Method and id of the quote, not paid yet, whose invoice has this payment hash."""
+    row = fetch_one(
+        db, "SELECT method, id FROM mint_quotes WHERE payment_hash = ? AND amount_paid = 0", (payment_hash,)
+    )
+    return None if row is None else (str(row[0]), str(row[1]))
+
+
+def moves_index(db: apsw.Connection) -> int | None:
+    """The node's index of the last channel move that can't tell of an unpaid quote's payment; None if there is no
+    such quote, so that none can."""
+    if fetch_one(db, "SELECT 1 FROM mint_quotes WHERE payment_hash IS NOT NULL AND amount_paid = 0 LIMIT 1") is None:
+        return None
+    return int(db.execute("SELECT moves_index FROM ledger").get)
+
+
+def set_moves_index(tx: Transaction, index: int) -> None:
+    """Remember how far the node's channel moves have been read. To read again does no harm."""
+    tx.db.execute("UPDATE ledger SET moves_index = ?", (index,))
 
 
 def advance_pay_index(tx: Transaction, index: int) -> None:

@@ -12,10 +12,12 @@ from ledger.store.transaction import Transaction
 
 @dataclass(frozen=True, slots=True)
 class NodeRun:
-    """One run of the node. Payments recorded before `started_at` (unix seconds) are of an earlier run."""
+    """One run of the node. Payments recorded before `started_at` (unix seconds) are of an earlier run, and those begun
+    in a run before no. `forgot` may be unknown to the node though it made them: its database was put back since."""
 
     number: int
     started_at: int
+    forgot: int = 0
 
 
 def note_start(tx: Transaction, node_started: bool, process: str | None = None, process_started_at: int = 0) -> NodeRun:
@@ -33,6 +35,17 @@ def note_start(tx: Transaction, node_started: bool, process: str | None = None, 
     return get(tx.db)
 
 
+def note_rollback(tx: Transaction) -> NodeRun:
+    """The node's database was put back to an older state: what it counts begins anew from there, so everything is read
+    again (which credits nothing twice), and what it lacks of the melts in flight says nothing about them."""
+    tx.db.execute(
+        "UPDATE ledger SET node_run = node_run + 1, forgot_run = node_run + 1, pay_index = 0, chain_index = 0,"
+        " moves_index = 0"
+    )
+    tx.db.execute("UPDATE payouts SET chain_index = 0")
+    return get(tx.db)
+
+
 def get(db: apsw.Connection) -> NodeRun:
     """The present run."""
-    return NodeRun(*fetch_all(db, "SELECT node_run, node_started_at FROM ledger")[0])
+    return NodeRun(*fetch_all(db, "SELECT node_run, node_started_at, forgot_run FROM ledger")[0])

@@ -19,6 +19,7 @@ import apsw
 
 from ledger.errors import LedgerError, StorageError
 from ledger.events import Event
+from ledger.store.operation import Operation
 from ledger.store.transaction import Transaction
 
 MAX_BATCH = 256
@@ -30,11 +31,12 @@ SHUTDOWN_WAIT_S = 5.0
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Operation = Callable[[Transaction], T]
+Work = Callable[[Transaction], T]
 
 
 class _Job(NamedTuple):
-    operation: Operation[Any]
+    operation: Operation
+    work: Work[Any]
     future: Future[Any]
 
 
@@ -58,20 +60,22 @@ class Writer:
         self._publish = publish
         self._queue: queue.Queue[_Job | None] = queue.Queue(MAX_QUEUE)
         self._closed = False
+        self.remembered = 0
+        """Up to which commit the node has a record of the ledger; written down with each commit."""
         self._submitting = threading.Lock()  # nothing is queued behind the end
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, operation: Operation[T]) -> Future[T]:
-        """Queue an operation. The future has its result once that is durable, or what the operation raised
-        (LedgerError: refused; StorageError: could not be committed)."""
+    def submit(self, operation: Operation, work: Work[T]) -> Future[T]:
+        """Queue an operation, whose work is done in one transaction. The future has its result once that is durable,
+        or what the work raised (LedgerError: refused; StorageError: could not be committed)."""
         future: Future[T] = Future()
         with self._submitting:
             if self._closed:
                 future.set_exception(StorageError("the ledger is closed"))
                 return future
             try:
-                self._queue.put_nowait(_Job(operation, future))
+                self._queue.put_nowait(_Job(operation, work, future))
             except queue.Full:
                 future.set_exception(StorageError("too many operations are waiting for the ledger"))
         return future
@@ -117,7 +121,12 @@ class Writer:
         self._answer(number, done, refused)
 
     def _count_commit(self) -> int:
-        return int(self._connection.execute("UPDATE ledger SET commits = commits + 1 RETURNING commits").get)
+        return int(
+            self._connection.execute(
+                "UPDATE ledger SET commits = commits + 1, remembered = max(remembered, ?) RETURNING commits",
+                (self.remembered,),
+            ).get
+        )
 
     def _next(self) -> _Job | None:
         try:
@@ -132,7 +141,7 @@ class Writer:
         tx = self._begin(self._connection)
         self._connection.execute("SAVEPOINT operation")
         try:
-            result = job.operation(tx)
+            result = job.work(tx)
         except BaseException as error:
             # After some errors (a full disk) SQLite has rolled back the whole transaction by itself: then this
             # raises, and the batch fails as a whole.
@@ -140,8 +149,8 @@ class Writer:
             self._connection.execute("RELEASE operation")
             if isinstance(error, LedgerError):
                 return error
-            log.exception("an operation of the ledger failed; it changed nothing")
-            return StorageError(f"an operation of the ledger failed: {error}")
+            log.exception("an operation of the ledger failed (%s); it changed nothing", job.operation)
+            return StorageError(f"an operation of the ledger failed ({job.operation}): {error}")
         self._connection.execute("RELEASE operation")
         return _Done(job, result, tx)
 

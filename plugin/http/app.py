@@ -149,7 +149,7 @@ async def _finish(response: Response) -> Response:
         return response
     data = await response.get_data(as_text=False)
     if len(data) >= COMPRESS_FROM_BYTES:
-        response.set_data(gzip.compress(data, COMPRESS_LEVEL))
+        response.set_data(gzip.compress(data, COMPRESS_LEVEL, mtime=0))
         response.headers["content-encoding"] = "gzip"
         response.vary.add("accept-encoding")
     return response

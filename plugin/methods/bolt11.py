@@ -63,6 +63,7 @@ class Bolt11Method(LightningMethod):
                 amount=request.amount,
                 expiry=invoice.expires_at,
                 pubkey=request.pubkey,
+                payment_hash=invoice.payment_hash,
             )
             return await self._store_mint_quote(quote)
 

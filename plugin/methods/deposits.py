@@ -15,6 +15,7 @@ from functools import partial
 from ledger.ledger import Ledger
 from ledger.operations import deposit
 from ledger.operations.deposit import Deposit
+from ledger.store.operation import Operation
 from ledger.store.transaction import Transaction
 from plugin.node.chain import Chain, Move
 from plugin.node.coins import Coin
@@ -55,7 +56,7 @@ class Deposits:
         while moves := await self._chain.moves(self._index, MOVES_PAGE):
             seen = await self._seen(move for move in moves if move.is_deposit)
             index = moves[-1].index
-            late = await asyncio.wrap_future(self._ledger.submit(partial(_note, seen, index)))
+            late = await asyncio.wrap_future(self._ledger.submit(Operation.DEPOSITS_SEEN, partial(_note, seen, index)))
             self._index = index
             for output in late:
                 log.info("output %s came after its quote's expiry: not credited", Outpoint(output.txid, output.vout))
@@ -76,7 +77,9 @@ class Deposits:
                 heights = await self._chain.heights() if heights is None else heights
                 mined = heights.get(output.txid) or None
             if mined is not None and height - mined + 1 >= self._confirmations:
-                await asyncio.wrap_future(self._ledger.submit(partial(_credit, quote_id, output)))
+                await asyncio.wrap_future(
+                    self._ledger.submit(Operation.DEPOSIT_CREDIT, partial(_credit, quote_id, output))
+                )
                 log.info("mint quote paid: %d sat on the chain, output %s", output.amount_sat, place)
 
     async def _seen(self, moves: Iterable[Move]) -> list[tuple[str, Deposit]]:

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from ledger.errors import StorageError
@@ -61,6 +62,15 @@ class View:
     spends: Sequence[Move]
 
 
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What is seen of a transaction at a height of the chain. `mined`: the height of its block; 0 for none."""
+
+    height: int
+    mined: int = 0
+    conflict: Conflict | None = None
+
+
 class Payouts:
     """Sends the transactions of on-chain melts and decides about them. One object for all melts of the mint."""
 
@@ -75,9 +85,11 @@ class Payouts:
     ) -> None:
         self._ledger = ledger
         self._chain = chain
-        self._synced_height = synced_height
+        self.synced_height = synced_height
+        """Gives the height of the chain; None while the node has not caught up with it."""
         self._network = network
-        self._confirmations = confirmations
+        self.confirmations = confirmations
+        """Blocks after which a payment counts as made."""
         self._height = 0
         self._problems: dict[str, str] = {}
         self._lock = asyncio.Lock()  # one transaction at a time: two could choose the same coins
@@ -91,6 +103,7 @@ class Payouts:
         now = self._ledger.now()
         return [
             {
+                "handle": melt.handle,
                 "txid": None if melt.built is None else melt.built.txid.hex(),
                 "amount": melt.amount,
                 "unit": melt.unit,
@@ -102,6 +115,26 @@ class Payouts:
             for melt in self._ledger.pending_payouts()
         ]
 
+    async def sights(self, height: int) -> dict[str, Sight]:
+        """What is seen of each transaction in flight, by its melt's quote id; changes nothing. Raises as `look`."""
+        melts = [melt for melt in self._ledger.pending_payouts() if melt.built is not None]
+        if not melts:
+            return {}
+        view = await self._view(height, min(melt.chain_index for melt in melts))
+        return {melt.quote: await self._sight(melt.built, view) for melt in melts if melt.built is not None}
+
+    def problem(self, melt: PendingPayout) -> str | None:
+        """What keeps a melt from going on."""
+        return self._problems.get(melt.quote)
+
+    @asynccontextmanager
+    async def deciding(self, melt: PendingPayout) -> AsyncIterator[PendingPayout | None]:
+        """While the operator decides: nothing is built or sent. Gives the melt as it is then; None if it is over."""
+        async with self._lock:
+            yield self._ledger.pending_payout(melt.quote)
+            if self._ledger.pending_payout(melt.quote) is None:
+                self._problems.pop(melt.quote, None)
+
     # --- hints ----------------------------------------------------------------------------------------------------
 
     async def pay(self, quote_id: str) -> bool:
@@ -112,7 +145,7 @@ class Payouts:
             melt = self._ledger.pending_payout(quote_id)
             if melt is None or melt.built is not None:
                 return True
-            height = await self._synced_height()
+            height = await self.synced_height()
             if height is None:
                 self._note_problem(melt, "the node is catching up with the chain")
                 return False
@@ -232,26 +265,31 @@ class Payouts:
 
     async def _judge(self, melt: PendingPayout, built: Built, view: View) -> None:
         """Settle or discard what is decided for good; send again what isn't in a block."""
-        coins = [spend.outpoint for spend in Psbt.parse(built.psbt).tx.inputs]
-        mined = view.heights.get(built.txid, 0)
-        conflict = None
-        if not mined and (found := await self._find_spend(built, coins, view)) is not None:
-            spent_by, height = found
-            if spent_by == built.txid:
-                mined = height
-            else:
-                conflict = Conflict(spent_by, height, view.height - height + 1)
-        if mined:
+        sight = await self._sight(built, view)
+        if sight.mined:
             self._problems.pop(melt.quote, None)
             await self._note_broadcast(melt, built)
-            if view.height - mined + 1 >= self._confirmations:
+            if view.height - sight.mined + 1 >= self.confirmations:
                 await self._settle(melt, built)
-        elif conflict is not None:
-            await self._note_conflict(melt, built, conflict)
+        elif sight.conflict is not None:
+            await self._note_conflict(melt, built, sight.conflict)
         else:
+            coins = _coins_of(built)
             if any(_needs_reservation(view.coins.get(coin), view.height) for coin in coins):
                 await self._hold(built)
             await self._send(melt, built)
+
+    async def _sight(self, built: Built, view: View) -> Sight:
+        """Where a transaction is, or what has taken its place."""
+        if mined := view.heights.get(built.txid, 0):
+            return Sight(view.height, mined)
+        found = await self._find_spend(built, _coins_of(built), view)
+        if found is None:
+            return Sight(view.height)
+        spent_by, height = found
+        if spent_by == built.txid:
+            return Sight(view.height, height)
+        return Sight(view.height, conflict=Conflict(spent_by, height, view.height - height + 1))
 
     async def _settle(self, melt: PendingPayout, built: Built) -> None:
         paid = Paid(None, melt.amount_msat + built.fee_sat * MSAT_PER_SAT)
@@ -260,7 +298,7 @@ class Payouts:
 
     async def _note_conflict(self, melt: PendingPayout, built: Built, conflict: Conflict) -> None:
         text = f"{conflict.spent_by.hex()} in block {conflict.height} has spent a coin of {built.txid.hex()}"
-        if conflict.depth < max(self._confirmations, MIN_CONFLICT_DEPTH):
+        if conflict.depth < max(self.confirmations, MIN_CONFLICT_DEPTH):
             self._note_problem(melt, text)
             return
         await asyncio.wrap_future(
@@ -336,6 +374,10 @@ def spender_in(block: bytes, coin: Outpoint) -> bytes | None:
         if any(spend.outpoint == coin for spend in tx.inputs):
             return tx.txid
     return None
+
+
+def _coins_of(built: Built) -> list[Outpoint]:
+    return [spend.outpoint for spend in Psbt.parse(built.psbt).tx.inputs]
 
 
 def _needs_reservation(coin: Coin | None, height: int) -> bool:

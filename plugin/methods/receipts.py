@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from ledger.errors import StorageError
 from ledger.ledger import Ledger
 from ledger.methods import BOLT12
 from ledger.models import MintQuote
 from ledger.operations import mint
+from ledger.store.operation import Operation
 from ledger.store.transaction import Transaction
 from plugin.node.rpc import NodeUnavailableError, OutcomeUnknownError, RpcError
 from plugin.node.view import Node, PaidInvoice
@@ -74,7 +77,32 @@ class Receipts:
             self._index = paid.pay_index
         if passed_by != self._index:  # invoices of others: noted once, not with a commit for each
             index = self._index
-            await asyncio.wrap_future(self._ledger.submit(lambda tx: mint.advance_pay_index(tx, index)))
+            await asyncio.wrap_future(
+                self._ledger.submit(Operation.PAY_INDEX, lambda tx: mint.advance_pay_index(tx, index))
+            )
+
+    async def find_deleted(self) -> None:
+        """Credit invoices that were paid while the mint was off, and deleted since (by `autoclean` or `delinvoice`):
+        the node's accounts still tell of them. Called once at the start, after `catch_up`."""
+        _, last = await self._node.counters()
+        with self._ledger.read() as db:
+            after = mint.moves_index(db)
+        received: Counter[bytes] = Counter()
+        while after is not None and (moves := await self._node.credits(after)):
+            after = moves[-1].index
+            for move in moves:
+                received[move.payment_hash] += move.msat
+        for payment_hash, msat in received.items():
+            with self._ledger.read() as db:
+                found = mint.unpaid_with_hash(db, payment_hash) if msat else None
+            if found is not None and not await self._node.has_invoice(payment_hash):
+                receipt = mint.Receipt(payment_hash, msat)
+                await asyncio.wrap_future(
+                    self._ledger.submit(Operation.CREDIT, partial(_credit_found, *found, receipt))
+                )
+                log.warning("a mint quote's invoice was paid and is deleted: credited %d msat", msat)
+        note = partial(_note_moves, last if after is None else after)
+        await asyncio.wrap_future(self._ledger.submit(Operation.MOVES_INDEX, note))
 
     async def _credit(self, paid: PaidInvoice) -> MintQuote | None:
         label = paid.label if paid.offer_id is None else paid.offer_id
@@ -91,6 +119,14 @@ class Receipts:
             receipt = mint.Receipt(paid.payment_hash, paid.received_msat)
             return mint.credit(tx, method, quote_id, receipt)
 
-        quote = await asyncio.wrap_future(self._ledger.submit(credit))
+        quote = await asyncio.wrap_future(self._ledger.submit(Operation.CREDIT, credit))
         log.info("mint quote paid: %d msat, hash %s", paid.received_msat, paid.payment_hash.hex())
         return quote
+
+
+def _credit_found(method: str, quote_id: str, receipt: mint.Receipt, tx: Transaction) -> None:
+    mint.credit(tx, method, quote_id, receipt)
+
+
+def _note_moves(index: int, tx: Transaction) -> None:
+    mint.set_moves_index(tx, index)

@@ -6,7 +6,8 @@ node's own rows, one for each part of a payment. Nothing else moves a melt out o
 * a part was claimed (its preimage fits the hash): PAID;
 * a part is in flight, or xpay may still start one: PENDING;
 * no part is in flight and none can follow: FAILED;
-* rows are missing that should be there: UNKNOWN. The melt stays PENDING and the operator is told.
+* rows are missing that should be there, or may be (the node's database was put back to an older state): UNKNOWN. The
+  melt stays PENDING and the operator is told.
 
 An error from xpay is not a failure while a part is in flight, and a row of somebody else's payment of the same
 invoice (another label) says nothing about ours.
@@ -18,6 +19,8 @@ import asyncio
 import hashlib
 import logging
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -61,9 +64,12 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
-    """Not decided yet. `look_again_s`: when no event may come that says so; None if one will."""
+    """Not decided yet, and `why`, for the operator. `look_again_s`: when no event may come that says so; None if one
+    will. `is_sending`: an xpay is, or may be, at work that can start another part."""
 
+    why: str
     look_again_s: float | None = None
+    is_sending: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +100,7 @@ class _Attempt:
     rows_seen: bool = False
     rechecks: int = 0
     unknown_because: str = ""
+    first_seen_s: float = field(default_factory=time.monotonic)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -144,7 +151,12 @@ class Verdicts:
     def stuck(self) -> list[dict[str, int | str]]:
         """Melts that stay pending because the evidence about them is gone."""
         return [
-            {"payment_hash": payment_hash.hex(), "begun_at": attempt.melt.begun_at, "reason": attempt.unknown_because}
+            {
+                "handle": attempt.melt.handle,
+                "payment_hash": payment_hash.hex(),
+                "begun_at": attempt.melt.begun_at,
+                "reason": attempt.unknown_because,
+            }
             for payment_hash, attempt in self._attempts.items()
             if attempt.unknown_because
         ]
@@ -193,6 +205,20 @@ class Verdicts:
                 log.error("a payment's outcome could not be written, will try again: %s", error)
                 self._look_later(payment_hash, RETRY_S)
 
+    async def look(self, melt: PendingPayment) -> Verdict:
+        """What would be decided about a melt in flight now; decides nothing. Raises what the node does."""
+        attempt = self._attempts.get(melt.payment_hash)
+        is_known = attempt is not None and attempt.melt == melt
+        return await self._judge(attempt if attempt is not None and is_known else _Attempt(melt))
+
+    @asynccontextmanager
+    async def deciding(self, melt: PendingPayment) -> AsyncIterator[None]:
+        """While the operator decides about a melt: nothing else does. Afterwards it is forgotten if it is decided."""
+        async with self._attempt(melt).lock:
+            yield
+            if self._ledger.pending_melt(melt.payment_hash) is None:
+                self._attempts.pop(melt.payment_hash, None)
+
     def _attempt(self, melt: PendingPayment) -> _Attempt:
         attempt = self._attempts.get(melt.payment_hash)
         if attempt is None or (attempt.melt.quote, attempt.melt.attempt) != (melt.quote, melt.attempt):
@@ -210,8 +236,9 @@ class Verdicts:
                 await asyncio.wrap_future(self._ledger.release_melt(melt, reason))
                 self._attempts.pop(melt.payment_hash, None)
                 log.info("melt failed: %d %s, hash %s: %s", melt.amount, melt.unit, melt.payment_hash.hex(), reason)
-            case InFlight(look_again_s):
+            case InFlight(look_again_s=look_again_s):
                 if look_again_s is not None:
+                    attempt.rechecks += 1
                     self._look_later(melt.payment_hash, look_again_s)
             case Unknown(why):
                 if not attempt.unknown_because:
@@ -245,14 +272,19 @@ class Verdicts:
             return Paid(Payment(claim.preimage, _sent_msat(melt, claim)))
         if attempt.running:
             attempt.rows_seen |= bool(rows)
-            return InFlight()
+            return InFlight("the node's xpay is at work on it", is_sending=True)
+        if melt.node_run < self._run.forgot:
+            # What it lacks, it may have forgotten; and what it has in flight or failed may have been claimed since.
+            return Unknown("the node's database was put back to an older state after this payment was begun")
         in_flight = [row for row in rows if row.status == "pending"]
         if in_flight and not await self._are_ghosts(melt, in_flight):
             attempt.rows_seen = True
-            return InFlight()
+            may_send = attempt.error is None and self._routing_left_s(attempt) > 0
+            return InFlight(f"{len(in_flight)} of its parts are pending at the node", is_sending=may_send)
         sent_parts = any(_is_of_attempt(melt, row) for row in rows)
         if attempt.error is None and (wait_s := await self._may_be_routing_for(attempt, sent_parts)) is not None:
-            return InFlight(wait_s)
+            why = "xpay's answer was lost, so it may still be looking for a route"
+            return InFlight(why, wait_s, is_sending=True)
         if attempt.error is None or (attempt.rows_seen and not rows):
             others = {row.group for row in everybodys if row.label != melt.label}
             if debited := await self._node.debited_msat(melt.payment_hash, melt.mark.moves_index, others):
@@ -279,16 +311,20 @@ class Verdicts:
         xpay does not survive the node, but it survives this plugin. It shows itself once it has sent a part, and it
         starts none after `retry_for`."""
         melt = attempt.melt
-        remaining_s = melt.begun_at + self._retry_for_s + ROUTING_GRACE_S - time.time()
-        if melt.node_run < self._run.number or remaining_s <= 0:
+        remaining_s = self._routing_left_s(attempt)
+        if remaining_s <= 0:
             return None
         if not sent_parts:
             return remaining_s
         if not await self._node.is_paying(melt.payment_hash, melt.label):
             return None
-        step = min(attempt.rechecks, len(RECHECK_S) - 1)
-        attempt.rechecks += 1
-        return min(RECHECK_S[step], remaining_s)
+        return min(RECHECK_S[min(attempt.rechecks, len(RECHECK_S) - 1)], remaining_s)
+
+    def _routing_left_s(self, attempt: _Attempt) -> float:
+        if attempt.melt.node_run < self._run.number:
+            return 0.0
+        # Counted from when we first looked, not from `begun_at`: the clock may have been set meanwhile.
+        return attempt.first_seen_s + self._retry_for_s + ROUTING_GRACE_S - time.monotonic()
 
     async def _were_rows_deleted(self, attempt: _Attempt) -> bool:
         """Whether rows of this attempt may have been there. (Rows of an earlier one may be there still.)"""
@@ -296,9 +332,10 @@ class Verdicts:
 
 
 def _is_of_attempt(melt: PendingPayment, row: SendRow) -> bool:
-    """Whether a row is of the present attempt for certain. Times are whole seconds, so a retry in the same second as
-    its failed predecessor can't tell their rows apart."""
-    return row.created_at > melt.begun_at or (row.created_at == melt.begun_at and melt.attempt == 1)
+    """Whether a row is of the present attempt for certain: if there was none before, or it came after it. Times are
+    whole seconds, so a retry in the same second as its failed predecessor can't tell their rows apart; a row from the
+    future was written when the clock was wrong, before this attempt."""
+    return melt.attempt == 1 or melt.begun_at < row.created_at <= time.time()
 
 
 def _claim_of(melt: PendingPayment, sent: Sent) -> Claim | None:

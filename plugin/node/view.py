@@ -13,6 +13,9 @@ NO_INVOICE_PAID = 904
 DEAD_OUTGOING_HTLC = "RCVD_REMOVE_ACK_REVOCATION"
 """State of an outgoing HTLC that has been removed for good; `listhtlcs` goes on showing it."""
 
+MOVES_PAGE = 1000
+"""Most account moves that are asked for at once."""
+
 NO_MAXIMUM_MSAT = 2**64 - 1
 """For a path that names no largest amount."""
 
@@ -93,6 +96,15 @@ class PaidInvoice:
 
 
 @dataclass(frozen=True, slots=True)
+class Credited:
+    """An account move: what came in by a part of a payment for an invoice of the node; 0 for any other move."""
+
+    index: int
+    payment_hash: bytes
+    msat: int
+
+
+@dataclass(frozen=True, slots=True)
 class SendRow:
     """One part (HTLC attempt) of an outgoing payment, from `listsendpays`. `status`: pending, complete or failed;
     `group` is the same for all parts of one xpay."""
@@ -104,6 +116,18 @@ class SendRow:
     sent_msat: int
     preimage: bytes | None
     created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Htlc:
+    """An HTLC on a channel of this node's. `expiry`: the height from which on it can be taken back; `channel` and
+    `peer` (node id) are None where the node doesn't tell."""
+
+    payment_hash: bytes
+    amount_msat: int
+    expiry: int
+    channel: str | None
+    peer: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,15 +279,51 @@ class Node:
 
     async def has_live_htlc(self, payment_hash: bytes) -> bool:
         """Whether an HTLC of this hash is on any channel, also on one that is being closed."""
-        wanted = payment_hash.hex()
-        htlcs = (await self._rpc.call("listhtlcs"))["htlcs"]
-        if any(
-            htlc["payment_hash"] == wanted and htlc["direction"] == "out" and htlc["state"] != DEAD_OUTGOING_HTLC
-            for htlc in htlcs
-        ):
-            return True
+        return bool(await self.live_htlcs({payment_hash}))
+
+    async def live_htlcs(self, payment_hashes: Collection[bytes]) -> list[Htlc]:
+        """The HTLCs of these hashes that are on any channel, also on one that is being closed."""
+        wanted = {payment_hash.hex() for payment_hash in payment_hashes}
+        listed = (await self._rpc.call("listhtlcs"))["htlcs"]
         channels = (await self._rpc.call("listpeerchannels"))["channels"]
-        return any(htlc["payment_hash"] == wanted for channel in channels for htlc in channel.get("htlcs", []))
+        peers = {
+            channel["short_channel_id"]: channel["peer_id"] for channel in channels if "short_channel_id" in channel
+        }
+        found: dict[tuple[str | None, str, int], Htlc] = {}
+        for htlc in listed:
+            is_live = htlc["direction"] == "out" and htlc["state"] != DEAD_OUTGOING_HTLC
+            if is_live and htlc["payment_hash"] in wanted:
+                channel = htlc.get("short_channel_id")
+                found[channel, htlc["direction"], htlc["id"]] = _htlc(htlc, channel, peers.get(channel))
+        for place in channels:
+            channel, peer = place.get("short_channel_id"), place["peer_id"]
+            for htlc in place.get("htlcs", []):
+                if htlc["payment_hash"] in wanted:
+                    found.setdefault((channel, htlc["direction"], htlc["id"]), _htlc(htlc, channel, peer))
+        return list(found.values())
+
+    async def height(self) -> int:
+        """The block up to which the node has followed the chain."""
+        return int((await self._rpc.call("getinfo"))["blockheight"])
+
+    async def has_invoice(self, payment_hash: bytes) -> bool:
+        """Whether an invoice of this node's own has this hash, in whatever state."""
+        return bool((await self._rpc.call("listinvoices", payment_hash=payment_hash.hex()))["invoices"])
+
+    async def credits(self, after: int) -> list[Credited]:
+        """Some of the account moves after no. `after`, in their order: what came in for invoices. Nothing deletes them,
+        but what invoices of offers came to can't be told from them, and what the node pays itself leaves none."""
+        moves = (await self._rpc.call("listchannelmoves", index="created", start=after + 1, limit=MOVES_PAGE))[
+            "channelmoves"
+        ]
+        return [
+            Credited(
+                move["created_index"],
+                bytes.fromhex(move["payment_hash"]) if "payment_hash" in move else b"",
+                move["credit_msat"] if move["primary_tag"] == "invoice" else 0,
+            )
+            for move in moves
+        ]
 
     async def has_paid_invoice(self, payment_hash: bytes) -> bool:
         """Whether an invoice of this node's own has this hash and was paid, by whomever."""
@@ -282,6 +342,8 @@ class Node:
         Looked for by the gap that it leaves: the node's own count of deletions leaves out some forms of delpay."""
         kept = (await self._rpc.call("listsendpays", index="created", start=after + 1))["payments"]
         last, _ = await self.counters()
+        if last < after:  # its database was put back to an older state
+            return True
         return len({row["created_index"] for row in kept if row["created_index"] <= last}) < last - after
 
     async def debited_msat(self, payment_hash: bytes, after_move: int, except_groups: set[int]) -> int:
@@ -295,6 +357,11 @@ class Node:
             and move["primary_tag"] == "invoice"
             and move.get("group_id") not in except_groups
         )
+
+
+def _htlc(htlc: dict[str, Any], channel: str | None, peer: str | None) -> Htlc:
+    payment_hash = bytes.fromhex(htlc["payment_hash"])
+    return Htlc(payment_hash, htlc["amount_msat"], htlc["expiry"], channel, peer)
 
 
 def _paths(decoded: dict[str, Any], own_id: str) -> Iterator[PathHead]:

@@ -47,6 +47,7 @@ from ledger.operations.melt import Payment
 from ledger.operations.melt_quote import NewPayment, NodeMark, PendingMelt, PendingPayment
 from ledger.operations.mint import NewMintQuote, Receipt
 from ledger.store.database import Database
+from ledger.store.operation import Operation
 from ledger.store.transaction import Transaction
 from ledger.units import split, to_msat
 
@@ -55,6 +56,8 @@ ANSWER_S = 60.0
 NOW = 1_800_000_000
 SEED = bytes(range(32))
 METHOD = "bolt11"
+SOME = Operation.PAY_INDEX
+"""The name for what tests do in the writer themselves."""
 PREIMAGE = b"\x07" * 32
 WITNESS = '{ "signatures":[],\n"preimage" : "' + PREIMAGE.hex() + '" }'
 """Spaced as no library would: a witness must be shown as it was sent."""
@@ -232,7 +235,7 @@ class Mint:
             return audit(db)
 
     def run(self, operation: Callable[[Transaction], T]) -> T:
-        return done(self.ledger.submit(operation))
+        return done(self.ledger.submit(SOME, operation))
 
     def execute(self, sql: str, *bindings: apsw.SQLiteValue) -> None:
         """Change rows behind the ledger's back."""
@@ -248,7 +251,7 @@ class Mint:
             busy.set()
             assert go_on.wait(ANSWER_S)
 
-        holding = self.ledger.submit(wait)
+        holding = self.ledger.submit(SOME, wait)
         assert busy.wait(ANSWER_S)
         try:
             yield

@@ -19,7 +19,7 @@ from ledger.models import (
 )
 from ledger.operations import mint as mint_operations
 from ledger.operations import node
-from tests.ledger.helpers import METHOD, WITNESS, Mint, Wallet, done, proof_y, refused, swap_request
+from tests.ledger.helpers import METHOD, SOME, WITNESS, Mint, Wallet, done, proof_y, refused, swap_request
 
 
 def shown(mint: Mint, event: Event) -> Event:
@@ -156,7 +156,7 @@ def test_events_come_before_the_answer(mint: Mint) -> None:
     at_answer: list[int] = []
     with mint.held_writer():
         payment = mint_operations.Receipt(b"payment", 8000)
-        credit = mint.ledger.submit(lambda tx: mint_operations.credit(tx, METHOD, quote.quote, payment))
+        credit = mint.ledger.submit(SOME, lambda tx: mint_operations.credit(tx, METHOD, quote.quote, payment))
         credit.add_done_callback(lambda _: at_answer.append(len(mint.events)))
     done(credit)
     mint.run(lambda tx: None)  # the writer has then called what hangs on the future

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ledger.identity import Record
 from ledger.operations import node
-from tests.ledger.helpers import Mint
+from tests.ledger.helpers import Mint, done
 
 
 def start(mint: Mint, node_started: bool, process: str | None = None, started_at: int = 0) -> node.NodeRun:
@@ -33,3 +34,25 @@ def test_where_the_process_is_unknown_nothing_is_claimed(mint: Mint) -> None:
     assert start(mint, False, "b", 77) == first, "the one before may have been the same"
     assert start(mint, False, None) == first
     assert start(mint, False, "c", 88) == first
+
+
+def test_a_node_that_remembers_less_than_it_said_was_rolled_back(mint: Mint) -> None:
+    assert not mint.ledger.is_node_older(None)
+    mint.ledger.note_remembered(record := mint.ledger.record())
+    assert not mint.ledger.is_node_older(None)  # written down with the next commit
+    mint.rotate()
+    mint.reopen()
+    older = Record(record.mint_id, record.epoch, record.commits - 1)
+    assert [mint.ledger.is_node_older(each) for each in (record, older, None)] == [False, True, True]
+    newer = Record(record.mint_id, record.epoch, record.commits + 1)
+    assert not mint.ledger.is_node_older(newer)
+
+
+def test_after_a_rollback_all_is_read_again_and_what_was_begun_before_is_doubted(mint: Mint) -> None:
+    before = start(mint, True)
+    mint.execute("UPDATE ledger SET pay_index = 7, chain_index = 8")
+    run = done(mint.ledger.note_rollback())
+    assert (run.number, run.started_at, run.forgot) == (before.number + 1, before.started_at, before.number + 1)
+    assert mint.value("SELECT pay_index + chain_index FROM ledger") == 0
+    mint.reopen()
+    assert start(mint, True).forgot == run.forgot

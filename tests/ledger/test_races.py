@@ -11,10 +11,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+import apsw
 import pytest
 
 from ledger.errors import Code, LedgerError
-from ledger.models import Proof, ProofState
+from ledger.models import MintBatchRequest, Proof, ProofState, SignaturesResponse
+from ledger.operations import replay
 from ledger.operations.melt import Payment
 from tests.ledger.helpers import (
     ANSWER_S,
@@ -22,7 +24,9 @@ from tests.ledger.helpers import (
     Drawn,
     Mint,
     Wallet,
+    done,
     melt_request,
+    messages,
     mint_request,
     swap_request,
 )
@@ -107,6 +111,29 @@ def test_a_quote_is_issued_once(mint: Mint, alice: Wallet) -> None:
     requests = [mint_request(quote, alice.draw_sum(mint.keyset(), 8)) for _ in range(RACERS)]
     starts: list[Start] = [partial(mint.ledger.issue, METHOD, request) for request in requests]
     assert race(mint, starts) == [None] + [Code.QUOTE_ISSUED] * (RACERS - 1)
+    assert mint.audit().outstanding_msat == 8000
+
+
+@pytest.mark.parametrize("is_batch", [False, True], ids=["single", "batch"])
+def test_a_twin_that_is_issued_between_two_looks_is_answered_alike(
+    mint: Mint, alice: Wallet, monkeypatch: pytest.MonkeyPatch, is_batch: bool
+) -> None:
+    """The same request is carried out by somebody else just after this one was found to be new."""
+    quote, outputs = mint.paid_quote(8).quote, alice.draw_sum(mint.keyset(), 8)
+    request, batch = mint_request(quote, outputs), MintBatchRequest(quotes=[quote], outputs=messages(outputs))
+    find, twins = replay.find, list[SignaturesResponse]()
+
+    def issue() -> SignaturesResponse:
+        return done(mint.ledger.issue_batch(METHOD, batch) if is_batch else mint.ledger.issue(METHOD, request))
+
+    def find_too_early(db: apsw.Connection, digest: bytes) -> SignaturesResponse | None:
+        found = find(db, digest)
+        monkeypatch.setattr(replay, "find", find)
+        twins.append(issue())
+        return found
+
+    monkeypatch.setattr(replay, "find", find_too_early)
+    assert issue() == twins[0]
     assert mint.audit().outstanding_msat == 8000
 
 

@@ -16,7 +16,7 @@ from ledger.models import ProofState
 from ledger.store import writer
 from ledger.store.database import READERS
 from ledger.store.transaction import Transaction
-from tests.ledger.helpers import ANSWER_S, Mint, Wallet, done, mint_request, swap_request
+from tests.ledger.helpers import ANSWER_S, SOME, Mint, Wallet, done, mint_request, swap_request
 
 MARK = "UPDATE ledger SET pay_index = pay_index + 1"
 """A small change that can be counted."""
@@ -52,7 +52,7 @@ def mark_and_break(tx: Transaction) -> None:
 def test_what_waits_is_committed_together(mint: Mint) -> None:
     before = commits(mint)
     with mint.held_writer():
-        futures = [mint.ledger.submit(mark) for _ in range(100)]
+        futures = [mint.ledger.submit(SOME, mark) for _ in range(100)]
     assert [done(future) for future in futures] == list(range(1, 101))
     assert (marks(mint), commits(mint)) == (100, before + 1)
 
@@ -61,7 +61,7 @@ def test_a_batch_has_a_largest_size(mint: Mint, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(writer, "MAX_BATCH", 10)
     before = commits(mint)
     with mint.held_writer():
-        futures = [mint.ledger.submit(mark) for _ in range(49)]  # and the one that holds the writer
+        futures = [mint.ledger.submit(SOME, mark) for _ in range(49)]  # and the one that holds the writer
     assert [done(future) for future in futures] == list(range(1, 50))
     assert commits(mint) == before + 5
 
@@ -72,7 +72,7 @@ def test_many_threads_are_all_answered_and_each_change_is_made_once(mint: Mint) 
 
     def run(_: int) -> list[int]:
         gate.wait(ANSWER_S)
-        return [done(mint.ledger.submit(mark)) for _ in range(each)]
+        return [done(mint.ledger.submit(SOME, mark)) for _ in range(each)]
 
     before = commits(mint)
     with ThreadPoolExecutor(threads) as pool:
@@ -101,7 +101,7 @@ def test_many_threads_issue_and_swap_side_by_side(mint: Mint) -> None:
 def test_an_answer_is_given_only_after_its_commit(mint: Mint) -> None:
     seen: list[int] = []
     with mint.held_writer():
-        futures = [mint.ledger.submit(mark) for _ in range(3)]
+        futures = [mint.ledger.submit(SOME, mark) for _ in range(3)]
         for future in futures:
             future.add_done_callback(lambda _: seen.append(marks(mint)))
     mint.run(lambda tx: None)  # the writer has then called what hangs on the futures before
@@ -126,9 +126,9 @@ def test_a_failing_operation_leaves_no_trace_and_does_not_fail_its_neighbours(
     mint: Mint, failing: Callable[[Transaction], None], error: type[Exception], caplog: pytest.LogCaptureFixture
 ) -> None:
     with mint.held_writer():
-        before = mint.ledger.submit(mark)
-        failed = mint.ledger.submit(failing)
-        after = mint.ledger.submit(mark)
+        before = mint.ledger.submit(SOME, mark)
+        failed = mint.ledger.submit(SOME, failing)
+        after = mint.ledger.submit(SOME, mark)
     assert (done(before), done(after)) == (1, 2)
     with pytest.raises(error):
         done(failed)
@@ -138,7 +138,7 @@ def test_a_failing_operation_leaves_no_trace_and_does_not_fail_its_neighbours(
 def test_a_broken_operation_is_logged_and_answers_with_its_cause(mint: Mint, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR), pytest.raises(StorageError, match="a bug, after it wrote"):
         mint.run(mark_and_break)
-    assert "it changed nothing" in caplog.text
+    assert f"({SOME}); it changed nothing" in caplog.text
 
 
 def test_a_batch_of_refusals_only_is_not_counted_as_a_commit(mint: Mint) -> None:
@@ -150,10 +150,10 @@ def test_a_batch_of_refusals_only_is_not_counted_as_a_commit(mint: Mint) -> None
 
 def test_an_answer_that_nobody_waits_for_any_more_harms_nobody(mint: Mint) -> None:
     with mint.held_writer():
-        abandoned, abandoned_refusal = mint.ledger.submit(mark), mint.ledger.submit(mark_and_refuse)
+        abandoned, abandoned_refusal = mint.ledger.submit(SOME, mark), mint.ledger.submit(SOME, mark_and_refuse)
         assert abandoned.cancel()
         assert abandoned_refusal.cancel()
-        kept = mint.ledger.submit(mark)
+        kept = mint.ledger.submit(SOME, mark)
     done(kept)
     assert mint.run(mark) == marks(mint)
 
@@ -190,7 +190,11 @@ def test_on_a_full_disk_nobody_is_told_that_it_worked_and_the_ledger_goes_on_aft
     mint.run(fill_the_disk)
     rows, events = mint.dump(), list(mint.events)
     with mint.held_writer():
-        batch: list[Future[Any]] = [mint.ledger.submit(mark), mint.ledger.submit(much), mint.ledger.submit(mark)]
+        batch: list[Future[Any]] = [
+            mint.ledger.submit(SOME, mark),
+            mint.ledger.submit(SOME, much),
+            mint.ledger.submit(SOME, mark),
+        ]
     outcomes = [future.exception(ANSWER_S) for future in batch]
     assert isinstance(outcomes[1], StorageError)
     answered = sum(outcome is None for outcome in outcomes)
@@ -215,9 +219,9 @@ def test_a_commit_that_fails_is_told_to_all_of_its_batch_and_the_ledger_goes_on_
     mint.database.writer.set_commit_hook(lambda: True)  # SQLite: turn this commit into a rollback
     batch: list[Future[Any]] = []
     with mint.held_writer(fails=True):  # what holds the writer is in the batch too
-        batch.append(mint.ledger.submit(mark))
+        batch.append(mint.ledger.submit(SOME, mark))
         batch.append(mint.ledger.swap(swap))
-        batch.append(mint.ledger.submit(mark_and_refuse))
+        batch.append(mint.ledger.submit(SOME, mark_and_refuse))
         batch.append(mint.ledger.rotate("sat", 7))
     for future in batch:
         assert isinstance(future.exception(ANSWER_S), StorageError)
@@ -254,8 +258,8 @@ def test_a_transaction_that_cannot_begin_is_told_and_the_ledger_goes_on_afterwar
 
 def test_a_constraint_of_the_schema_is_a_failed_operation_and_not_a_failed_batch(mint: Mint) -> None:
     with mint.held_writer():
-        good = mint.ledger.submit(mark)
-        bad = mint.ledger.submit(lambda tx: tx.db.execute("UPDATE keysets SET issued = -1"))
+        good = mint.ledger.submit(SOME, mark)
+        bad = mint.ledger.submit(SOME, lambda tx: tx.db.execute("UPDATE keysets SET issued = -1"))
     assert done(good) == 1
     with pytest.raises(StorageError, match="CHECK constraint failed"):
         done(bad)
@@ -266,8 +270,8 @@ def test_a_constraint_of_the_schema_is_a_failed_operation_and_not_a_failed_batch
 
 def test_beyond_the_queues_limit_operations_are_refused_at_once(mint: Mint) -> None:
     with mint.held_writer():
-        waiting = [mint.ledger.submit(mark) for _ in range(writer.MAX_QUEUE)]
-        refused = mint.ledger.submit(mark)
+        waiting = [mint.ledger.submit(SOME, mark) for _ in range(writer.MAX_QUEUE)]
+        refused = mint.ledger.submit(SOME, mark)
         assert refused.done()
         assert isinstance(refused.exception(), StorageError)
     assert [done(future) for future in waiting] == list(range(1, writer.MAX_QUEUE + 1))
@@ -281,13 +285,13 @@ def test_closing_finishes_what_was_submitted_and_refuses_what_comes_later(mint: 
     submitted: list[Future[int]] = []
     before = writers()
     with mint.held_writer():
-        submitted += [mint.ledger.submit(mark) for _ in range(20)]
+        submitted += [mint.ledger.submit(SOME, mark) for _ in range(20)]
         closing = threading.Thread(target=mint.close)
         closing.start()
     closing.join(ANSWER_S)
     assert writers() == before - 1
     assert [done(future) for future in submitted] == list(range(1, 21))
-    late = mint.ledger.submit(mark)
+    late = mint.ledger.submit(SOME, mark)
     with pytest.raises(StorageError, match="closed"):
         done(late)
     mint.open()
@@ -308,7 +312,7 @@ def test_an_operation_that_comes_while_the_ledger_closes_is_answered(
         put(job)
 
     monkeypatch.setattr(waiting, "put_nowait", close_just_before)
-    late = mint.ledger.submit(mark)
+    late = mint.ledger.submit(SOME, mark)
     assert late.exception(5) is None or isinstance(late.exception(), StorageError)
     closings[0].join(ANSWER_S)
     mint.reopen()
@@ -329,8 +333,8 @@ def test_a_reader_sees_one_snapshot_however_much_is_written_meanwhile(mint: Mint
 def test_a_reader_does_not_see_a_batch_before_its_commit(mint: Mint) -> None:
     seen: list[int] = []
     with mint.held_writer():
-        marked = mint.ledger.submit(mark)
-        watched = mint.ledger.submit(lambda tx: seen.append(marks(mint)))
+        marked = mint.ledger.submit(SOME, mark)
+        watched = mint.ledger.submit(SOME, lambda tx: seen.append(marks(mint)))
     done(marked)
     done(watched)
     assert (seen, marks(mint)) == ([0], 1)
@@ -391,13 +395,13 @@ def test_readers_and_the_writer_do_not_wait_for_each_other(mint: Mint) -> None:
     with mint.ledger.read() as db:
         db.execute("SELECT count(*) FROM proofs").get  # noqa: B018 - opens the snapshot
         with ThreadPoolExecutor(4) as pool:
-            answers = list(pool.map(lambda _: done(mint.ledger.submit(mark)), range(20)))
+            answers = list(pool.map(lambda _: done(mint.ledger.submit(SOME, mark)), range(20)))
     assert sorted(answers) == list(range(1, 21))
 
 
 def test_a_change_of_keysets_is_seen_by_the_next_operation_of_the_queue(mint: Mint) -> None:
     with mint.held_writer():
         rotations = [mint.ledger.rotate("sat", fee) for fee in (1, 2)]
-        seen = mint.ledger.submit(lambda tx: [k.input_fee_ppk for k in tx.keysets if k.unit == "sat"])
+        seen = mint.ledger.submit(SOME, lambda tx: [k.input_fee_ppk for k in tx.keysets if k.unit == "sat"])
     assert [done(rotation).input_fee_ppk for rotation in rotations] == [1, 2]
     assert done(seen) == [0, 1, 2]

@@ -25,7 +25,7 @@ KEY = PrivateKey(b"\x12" * 32)
 CONFIRMATIONS = 2
 COIN_SAT = 1_000_000
 AMOUNT = 50_000
-INSIDE = Path(__file__).parents[1] / "plugin" / "inside"
+INSIDE = Path(__file__).parents[2] / "contrib" / "inside"
 
 
 @dataclass(eq=False)
@@ -59,7 +59,7 @@ class OnchainMint(Mint):
         return self.log_path.with_name("inside.json")
 
     def prepare_points(self, points: Sequence[str]) -> None:
-        """Before it starts: where it can be made to die (see `tests/plugin/inside`)."""
+        """Before it starts: where it can be made to die (see `contrib/inside`)."""
         self._plan.write_text(json.dumps({"die": list(points)}))
         self.raw.daemon.env |= {"PYTHONPATH": str(INSIDE), "NUTBOLT_INSIDE": str(self._plan)}
 

@@ -37,7 +37,7 @@ from ledger.models import MeltQuoteLightning, MeltQuoteState, MeltRequest, MintQ
 from ledger.units import MSAT_PER_UNIT, split
 
 ENTRY_FILE = Path(__file__).resolve().parents[2] / "nutbolt.py"
-INSIDE = Path(__file__).resolve().with_name("inside")
+INSIDE = Path(__file__).resolve().parents[2] / "contrib" / "inside"
 
 PATIENCE_S = 60.0
 """Nothing here takes this long, not even on a busy machine."""
@@ -158,6 +158,7 @@ class Mint:
         self._lines: list[LogLine] = []
         self._plan = directory / "inside.json"
         self._armed = directory / "inside.armed"
+        self._clock = directory / "inside.clock"
         settings = {"plugin": ENTRY_FILE, "listpays_lag_s": 0.05, **(node or {})}
         self.node = SandboxNode(
             directory,
@@ -198,8 +199,15 @@ class Mint:
     def change_inside(
         self, *, constants: Mapping[str, Any] | None = None, die: Sequence[str] = (), stray: Sequence[str] = ()
     ) -> None:
-        """Change the plugin from inside, from its next start on (see `inside/sitecustomize.py`)."""
-        self._plan.write_text(json.dumps({"set": dict(constants or {}), "die": list(die), "print": list(stray)}))
+        """Change the plugin from inside, from its next start on (see `contrib/inside/sitecustomize.py`)."""
+        plan = {"set": dict(constants or {}), "die": list(die), "print": list(stray), "clock": str(self._clock)}
+        self._plan.write_text(json.dumps(plan))
+
+    def shift_clock(self, seconds: float) -> None:
+        """From now on the plugin's clock is wrong by so much. It must have been started after `change_inside`."""
+        beside = self._clock.with_suffix(".new")
+        beside.write_text(str(seconds))
+        beside.replace(self._clock)
 
     # --- life -----------------------------------------------------------------------------------------------------
 

@@ -11,9 +11,9 @@ from coincurve import PrivateKey
 
 from contrib.sandbox.chain_control import ChainControl
 from contrib.wallet import Output, WalletProof, messages, quote_lock, unblind, unblind_change
-from ledger.models import BlindSignature, MeltQuoteOnchain, MintQuoteOnchain, SignaturesResponse
+from ledger.models import MeltQuoteOnchain, MintQuoteOnchain, SignaturesResponse
 from ledger.units import MSAT_PER_UNIT
-from tests.plugin.harness import HELD, PAID, PENDING, SPENT, UNPAID, UNSPENT, Mint, Purse, wait_for
+from tests.plugin.harness import HELD, PAID, PENDING, SPENT, UNPAID, UNSPENT, Purse, wait_for
 
 KEY = PrivateKey(b"\x11" * 32)
 CONFIRMATIONS = 3
@@ -201,14 +201,3 @@ class ChainPurse(Purse):
         """The blocks that it takes."""
         self.chain.mine(blocks)
         return self.assert_payout_paid(payout)
-
-
-def signatures(answer: Any) -> list[BlindSignature]:
-    """Of an issue's answer."""
-    return SignaturesResponse.model_validate(answer).signatures
-
-
-def new_mint_is_watching(mint: Mint) -> list[dict[str, Any]]:
-    """What `cashu-info` says of on-chain melts."""
-    found: list[dict[str, Any]] = mint.info()["onchain_melts"]
-    return found

@@ -207,6 +207,20 @@ def test_what_is_first_seen_after_the_expiry_never_counts(make_mint: MakeMint) -
     assert purse.collect_onchain(early, AMOUNT)
 
 
+@pytest.mark.parametrize(("block_s", "node_s"), [(-60, 7200), (7200, -60)], ids=["node was off", "block from ahead"])
+def test_the_earlier_of_block_and_node_tells_when_it_was_seen(make_mint: MakeMint, block_s: int, node_s: int) -> None:
+    """A node that was off sees a block late; a block's time may be up to two hours ahead."""
+    mint = make_mint(onchain_expiry_days=1, **OPTIONS)
+    purse = ChainPurse(mint)
+    quote = purse.request_address()
+    assert quote.expiry is not None
+    purse.chain.set_clock_ahead(quote.expiry - int(time.time()) + node_s)
+    purse.chain.deposit(quote.request, AMOUNT)
+    purse.chain.mine(mined_at=quote.expiry + block_s)
+    purse.chain.mine(CONFIRMATIONS)
+    purse.wait_credit(quote, AMOUNT)
+
+
 def _watched(mint: Mint) -> int:
     with mint.ledger() as db:
         return int(db.execute("SELECT count(*) FROM deposits WHERE watched").get)
@@ -250,6 +264,8 @@ def test_too_many_unpaid_addresses_are_refused(make_mint: MakeMint) -> None:
 def test_a_node_with_an_older_database_is_read_again(purse: ChainPurse) -> None:
     """Its moves are counted from where the copy was made: none of them may be taken for one that was read before."""
     mint = purse.mint
+    settled(purse)
+    settled(purse)
     quote = purse.request_address()
     mint.node.kill_plugin()
     purse.chain.forget_moves()

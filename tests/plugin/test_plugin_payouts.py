@@ -152,6 +152,21 @@ def test_coins_that_are_not_confirmed_or_reserved_do_not_count(own: ChainPurse) 
     own.blocks_until_paid(payout, CONFIRMATIONS - 1)
 
 
+def test_coins_of_a_melt_that_is_still_to_be_built_do_not_count(own: ChainPurse) -> None:
+    own.chain.give_coins(COIN_SAT)
+    payout = own.prepare_payout()
+    own.chain.set_down(True)
+    own.post_payout(payout)
+    own.mint.node.wait_for_log("can't send an on-chain payment now")
+    assert not any(row["reserved"] for row in own.chain.funds())
+    assert own.refused("/v1/melt/quote/onchain", own.quote_body())[0] == Code.QUOTE_REJECTED
+    own.chain.give_coins(COIN_SAT)
+    own.request_payout()
+    own.chain.set_down(False)
+    own.wait_sent(payout)
+    own.blocks_until_paid(payout)
+
+
 # --- executing --------------------------------------------------------------------------------------------------------
 
 
@@ -162,15 +177,28 @@ def test_a_melt_is_pending_until_its_confirmations_and_the_rest_comes_back(purse
     txid = purse.wait_sent(payout)
     assert txid in purse.chain.mempool()
     purse.assert_payout_pending(payout)
-    purse.chain.mine(CONFIRMATIONS - 1)
-    other = purse.request_address()  # when it is credited, this block was looked at
-    purse.chain.deposit(other.request, AMOUNT)
-    purse.assert_payout_pending(payout)
-    purse.chain.mine(1, empty=True)
+    purse.chain.mine(CONFIRMATIONS)
     quote = purse.assert_payout_paid(payout)
     assert quote.outpoint is not None
     assert quote.outpoint.startswith(txid)
     assert melts(purse) == []
+
+
+def test_a_block_less_is_not_enough(purse: ChainPurse) -> None:
+    """Of two melts that are looked at one after the other the second is mined a block earlier: when it is paid, the
+    first was looked at as well."""
+    first = purse.begin_payout()
+    txid = purse.wait_sent(first)
+    purse.chain.forget_mempool()
+    second = purse.begin_payout()
+    purse.wait_sent(second)
+    purse.chain.mine(1)
+    wait_for(lambda: purse.chain.mempool() == [txid], "the first to be sent again")
+    purse.chain.mine(CONFIRMATIONS - 1)
+    purse.assert_payout_paid(second)
+    purse.assert_payout_pending(first)
+    purse.chain.mine(1)
+    purse.assert_payout_paid(first)
 
 
 @pytest.mark.parametrize("unit", ["sat", "msat"])

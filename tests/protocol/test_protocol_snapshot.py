@@ -11,6 +11,7 @@ import pytest
 
 from ledger.events import Event
 from ledger.operations.mint import Receipt, credit
+from ledger.store.operation import Operation
 from plugin.http.subscriptions import Connection, Hub, Subscription, mint_quotes_of
 from tests.ledger.helpers import METHOD, Mint, Wallet, done, mint_request
 
@@ -52,7 +53,7 @@ def paid_again_and_issued(mint: Mint, quote: str) -> list[Event]:
     mint.events.clear()
     outputs = Wallet("w").draw_sum(mint.keyset(), 8)
     with mint.held_writer():
-        paid = mint.ledger.submit(lambda tx: credit(tx, METHOD, quote, Receipt(b"again", 8000)))
+        paid = mint.ledger.submit(Operation.CREDIT, lambda tx: credit(tx, METHOD, quote, Receipt(b"again", 8000)))
         issued = mint.ledger.issue(METHOD, mint_request(quote, outputs))
     done(paid)
     done(issued)

@@ -158,6 +158,22 @@ CREATE TABLE dead_payouts (             -- transactions that can never pay: one 
     died_at      INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE resolutions (              -- melts that the operator ended by force: who, why, and what was known then
+    n                   INTEGER PRIMARY KEY,
+    melt_quote          INTEGER NOT NULL REFERENCES melt_quotes (n),
+    attempt             INTEGER NOT NULL,
+    outcome             TEXT    NOT NULL CHECK (outcome IN ('PAID', 'FAILED')),
+    who                 TEXT    NOT NULL,
+    reason              TEXT    NOT NULL CHECK (reason <> ''),
+    evidence            TEXT    NOT NULL,   -- JSON
+    resolved_at         INTEGER NOT NULL,
+    paid_after_all_at   INTEGER,            -- FAILED, but the node turned out to have made the payment
+    paid_after_all_msat INTEGER,            -- what left the node for it
+    UNIQUE (melt_quote, attempt),
+    CHECK (outcome = 'FAILED' OR paid_after_all_at IS NULL),
+    CHECK ((paid_after_all_at IS NULL) = (paid_after_all_msat IS NULL))
+) STRICT;
+
 CREATE TABLE proofs (                   -- every proof spent, or held by a pending melt: one row for each Y
     n          INTEGER PRIMARY KEY,
     y          BLOB    NOT NULL UNIQUE CHECK (length(y) = 33),

@@ -1,0 +1,147 @@
+"""Bugs that tests and attacks have found, each with the tests that guard against it now; kept by hand.
+
+Only what was really found, in code that was thought to be right. A test is named as pytest names it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """What was wrong, who or what found it, and the tests that failed then and pass now."""
+
+    what: str
+    found_by: str
+    guards: tuple[str, ...]
+
+
+MONEY = "tests/plugin/test_plugin_money.py::test_a_scenario"
+
+BUGS = (
+    Bug(
+        "After the node's database was put back to an older copy, a melt that was paid since was given back: its rows"
+        " were gone, or failed",
+        "rolling the sandbox's database back",
+        (MONEY, "tests/ledger/test_node_runs.py::test_a_node_that_remembers_less_than_it_said_was_rolled_back"),
+    ),
+    Bug(
+        "After that, invoices that were paid were not credited until the node had counted as many as before",
+        "rolling the sandbox's database back",
+        (MONEY,),
+    ),
+    Bug(
+        "Of many identical requests for the ecash of a quote, one was refused now and then as issued already: its twin"
+        " was committed between two looks at the ledger",
+        "races of 200 clients",
+        ("tests/ledger/test_races.py::test_a_twin_that_is_issued_between_two_looks_is_answered_alike",),
+    ),
+    Bug(
+        "An invoice that was paid and deleted (`autoclean`) while the mint was off was never credited",
+        "deleting the rows of the sandbox and of a real node",
+        (
+            MONEY,
+            "tests/node/test_node_money.py::test_autoclean_deletes_an_invoice_that_was_paid_while_the_mint_was_off",
+        ),
+    ),
+    Bug(
+        "An xpay whose reply was lost counted as ended when the clock jumped forward, though it could still pay: its"
+        " ecash was given back",
+        "wrong clocks",
+        (MONEY,),
+    ),
+    Bug(
+        "A melt whose reply was lost stayed pending for as long as the clock had been set back",
+        "wrong clocks",
+        (MONEY,),
+    ),
+    Bug(
+        "An xpay of the mint's own invoice left no trace once its payment row was deleted, so a melt that had been paid"
+        " could be given back",
+        "tests with `delpay`",
+        (
+            "tests/plugin/test_plugin_lost.py::test_an_own_invoice_that_was_paid_and_whose_rows_are_gone_is_never_released",
+        ),
+    ),
+    Bug(
+        "The failed row of an earlier attempt was taken for one of the present attempt, whose own rows were gone",
+        "tests with `delpay`",
+        (
+            "tests/plugin/test_plugin_lost.py::"
+            "test_a_failed_row_of_an_earlier_attempt_does_not_speak_for_a_later_one_whose_rows_are_gone",
+        ),
+    ),
+    Bug(
+        "Some forms of `delpay` don't count in the node's own number of deletions, by which missing rows were noticed",
+        "tests on a real node",
+        ("tests/plugin/test_plugin_lost.py::test_the_nodes_accounts_prove_a_payment_whose_rows_are_gone",),
+    ),
+    Bug(
+        "A melt of an own invoice that somebody else had paid meanwhile stayed undecided",
+        "a stranger's look at the code",
+        (
+            "tests/plugin/test_plugin_lost.py::"
+            "test_an_own_invoice_paid_by_somebody_else_is_not_taken_for_one_that_we_paid",
+        ),
+    ),
+    Bug(
+        "A payment that the node could not be asked about was not looked at again",
+        "a node that answers with errors",
+        ("tests/plugin/test_plugin_evidence.py::test_a_question_that_the_node_does_not_answer_is_asked_again",),
+    ),
+    Bug(
+        "An invoice that was paid before its quote was stored passed by without being credited",
+        "the sandbox, in which invoices pay themselves at once",
+        ("tests/plugin/test_plugin_mint.py::test_a_payment_that_is_quicker_than_its_quote_is_credited",),
+    ),
+    Bug(
+        "Who could not sign for a locked quote (NUT-20) learned the answer to an identical request",
+        "tests of identical requests",
+        ("tests/ledger/test_replay.py::test_the_answer_of_a_locked_quote_is_not_given_to_who_cannot_sign",),
+    ),
+    Bug(
+        "WebSocket readers that read nothing kept their memory and their place",
+        "a flood of subscriptions",
+        (
+            "tests/protocol/test_protocol_crowd.py::test_a_reader_that_takes_nothing_is_dropped_and_others_go_on",
+            "tests/protocol/test_protocol_crowd.py::"
+            "test_a_reader_with_too_many_messages_waiting_is_dropped_and_others_go_on",
+        ),
+    ),
+    Bug(
+        "A WebSocket message without an end was collected without a limit",
+        "a flood of 300 MB",
+        ("tests/protocol/test_protocol_crowd.py::test_a_message_without_end_is_not_collected",),
+    ),
+    Bug(
+        "Connections whose client had gone stayed open until a time-out",
+        "counting open files",
+        ("tests/protocol/test_protocol_crowd.py::test_a_connection_that_its_client_has_closed_is_closed",),
+    ),
+    Bug(
+        "An operation that came while the ledger closed was never answered",
+        "tests of the writer",
+        ("tests/ledger/test_store.py::test_an_operation_that_comes_while_the_ledger_closes_is_answered",),
+    ),
+    Bug(
+        "An offer with an empty list of paths crashes lightningd when an invoice is asked for it",
+        "strangers with a fuzzed offer",
+        ("tests/plugin/test_offers_view.py::test_an_offer_with_an_empty_list_of_paths_is_never_asked_for",),
+    ),
+    Bug(
+        "An onion message that got lost failed a bolt12 quote",
+        "strangers on a real node",
+        ("tests/plugin/test_plugin_bolt12_melt.py::test_an_issuer_is_asked_once_more_when_no_answer_came",),
+    ),
+    Bug(
+        "`cashu-audit` left out what was paid for and not issued yet",
+        "strangers who compared it with the node",
+        ("tests/plugin/test_plugin_audit.py::test_what_was_paid_for_and_not_issued_yet_is_owed_as_well",),
+    ),
+    Bug(
+        "`cashu-audit` counted the coins of an on-chain payment twice while it was on its way",
+        "strangers who compared it with the node",
+        ("tests/plugin/test_plugin_payouts.py::test_the_audit_counts_each_coin_once_while_a_payment_is_on_its_way",),
+    ),
+)

@@ -1,0 +1,114 @@
+"""The crash matrix in a stand-in node: it misses no durable step, and nothing is lost or doubled at any of them.
+
+Every day a sample of it; all of it is slow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from contrib.reliability.crash import steps
+from contrib.reliability.crash.flows import FLOWS, Flow
+from contrib.reliability.crash.matrix import Matrix, Trial, trials
+from contrib.reliability.crash.steps import Point, Victim
+from contrib.reliability.crash.trial import look, reconcile
+from contrib.reliability.crash.world import SandboxWorld
+from ledger.store.operation import Operation
+
+ALL = list(trials(staged=True))
+SAMPLE = [
+    Trial(FLOWS["mint bolt11"], Point(Operation.CREDIT, "durable"), Victim.NODE),
+    Trial(FLOWS["melt bolt12"], Point("xpay", "after"), Victim.PLUGIN),
+    Trial(FLOWS["melt onchain"], Point(Operation.PAYOUT_BUILT, "durable"), Victim.NODE),
+]
+
+
+@pytest.fixture(scope="module")
+def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
+    """Performs the trials of this module."""
+    with Matrix(tmp_path_factory.mktemp("crash"), SandboxWorld) as matrix:
+        yield matrix
+
+
+# --- it is complete -------------------------------------------------------------------------------------------------
+
+
+def test_the_matrix_misses_no_durable_step() -> None:
+    covered = {trial.point.step for trial in ALL}
+    assert steps.uncovered(covered) == set(), "a durable step that no flow is struck at: it needs a flow"
+    assert covered <= steps.all_steps(), "a flow names a step that the source doesn't have"
+
+
+@pytest.mark.parametrize("step", [*Operation, "xpay", "datastore", steps.MIGRATE])
+def test_a_step_that_is_missing_would_be_noticed(step: str) -> None:
+    assert steps.uncovered(steps.all_steps() - {step}) == {step}
+
+
+def test_what_only_asks_is_still_asked() -> None:
+    """A command that is not used any more must not stand among those that change nothing."""
+    assert steps.commands_in_source() >= steps.READ_ONLY
+
+
+@pytest.mark.parametrize("flow", FLOWS.values(), ids=list(FLOWS))
+def test_a_flow_passes_the_points_at_which_it_is_struck(matrix: Matrix, flow: Flow) -> None:
+    matrix.perform_in_peace(flow)
+
+
+# --- it notices -----------------------------------------------------------------------------------------------------
+
+
+def test_ecash_that_is_lost_or_doubled_is_noticed(matrix: Matrix) -> None:
+    world, wallet = matrix.world()
+    wallet.stock_up()
+    look(world, wallet)
+    lost = wallet.proofs.pop()
+    with pytest.raises(AssertionError, match="the wallet has"):
+        look(world, wallet)
+    wallet.proofs += [lost, lost]
+    with pytest.raises(AssertionError, match="the wallet has"):
+        look(world, wallet)
+    wallet.proofs.pop()
+
+
+def test_a_payment_that_is_lost_or_doubled_is_noticed(matrix: Matrix) -> None:
+    world, wallet = matrix.world()
+    wallet.forget()
+    wallet.stock_up()
+    before = look(world, wallet)
+    flow = FLOWS["melt bolt11"]
+    for _ in flow.run(wallet):
+        pass
+    (invoice,) = wallet.payments.decided
+    reconcile(world, wallet, flow, before)
+    wallet.payments.decided = {invoice: False}
+    with pytest.raises(AssertionError, match="UNPAID, but was paid 1 times"):
+        reconcile(world, wallet, flow, before)
+    wallet.payments.decided = {world.invoice(1).bolt11: True}
+    with pytest.raises(AssertionError, match="PAID, but was paid 0 times"):
+        reconcile(world, wallet, flow, before)
+
+
+def test_money_of_the_node_that_the_books_do_not_know_of_is_noticed(matrix: Matrix) -> None:
+    world, wallet = matrix.world()
+    wallet.forget()
+    wallet.stock_up()
+    before = look(world, wallet)
+    world.pay(world.command("invoice", amount_msat=1000, label="unknown", description="")["bolt11"])
+    with pytest.raises(AssertionError, match="channels grew by 1000 msat"):
+        reconcile(world, wallet, FLOWS["swap"], before)
+
+
+# --- nothing is lost ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trial", SAMPLE, ids=str)
+def test_a_sample(matrix: Matrix, trial: Trial) -> None:
+    matrix.perform(trial)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trial", ALL, ids=str)
+def test_nothing_is_lost_or_doubled(matrix: Matrix, trial: Trial) -> None:
+    matrix.perform(trial)
