@@ -28,7 +28,7 @@ from tests.plugin.harness import PAID, PATIENCE_S, PENDING, SPENT, UNSPENT, Mint
 from tests.protocol.helpers import wire, wire_outputs
 
 CLIENTS = 200
-MELTS = 20
+MELTS = 60
 """Of the clients, in races where each needs a melt quote of its own."""
 SWAP, ISSUE, BATCH, MELT, RESTORE = (
     "/v1/swap",
