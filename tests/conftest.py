@@ -15,6 +15,16 @@ from tests.node.harness import Network
 
 PROGRAMS = ("lightningd", "bitcoind", "bitcoin-cli")
 OLDEST_LIGHTNINGD = (26, 6)
+NETWORK_TIMEOUT_S = 900
+"""Of a test that may be the first to need the network, or the mint of its module: the limit of a test counts its
+fixtures as well. Struck in there, it would fail all tests that share them, whatever they test."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests on the network the time to set it up, on a busy machine as well."""
+    for item in items:
+        if "network" in getattr(item, "fixturenames", ()) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(NETWORK_TIMEOUT_S))
 
 
 def _missing() -> list[str]:

@@ -18,6 +18,7 @@ noted in the file that ends in `.trace`. The steps are `STEPS` below.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import importlib.abc
 import importlib.machinery
@@ -60,6 +61,9 @@ def _print(_target: str, wrapped: Callable[..., Any]) -> Callable[..., Any]:
 
 # --- durable steps --------------------------------------------------------------------------------------------------
 
+SENDING_S = 0.005
+"""After this a command has left the process."""
+
 _NODE = os.getppid()
 _passed: dict[str, int] = {}
 _node_is_killed = False
@@ -81,6 +85,11 @@ def _pass(step: str, stage: str) -> None:
     _passed[point] = _passed.get(point, 0) + 1
     if _passed[point] == int(number):
         _kill_node() if victim == "node" else os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _is_armed(point: str) -> bool:
+    armed = Path(os.environ[PLAN_VARIABLE]).with_suffix(".armed")
+    return armed.exists() and armed.read_text().startswith(point + "\t")
 
 
 def _kill_node() -> None:
@@ -117,8 +126,12 @@ def _answer(wrapped: Callable[..., Any]) -> Callable[..., Any]:
 def _call(wrapped: Callable[..., Any]) -> Callable[..., Any]:
     async def call(connection: Any, method: str, params: Any) -> Any:
         _pass(method, "before")
+        running = asyncio.ensure_future(wrapped(connection, method, params))
+        if _is_armed(f"{method}/sent"):
+            await asyncio.sleep(SENDING_S)
+        _pass(method, "sent")
         try:
-            answer = await wrapped(connection, method, params)
+            answer = await running
         except Exception as error:
             if type(error).__name__ == "RpcError":
                 _pass(method, "after")

@@ -34,7 +34,7 @@ NODE_BINARIES = ("lightningd", "bitcoind", "bitcoin-cli")
 def main() -> None:
     """Set up, then attack."""
     options = _options()
-    bootstrap.enter("node" if all(map(shutil.which, NODE_BINARIES)) else "dev")
+    bootstrap.enter(*(["node"] if all(map(shutil.which, NODE_BINARIES)) else []), "fuzz")
     from contrib.reliability import page  # noqa: PLC0415 - needs the environment
 
     chosen = [options.only] if options.only else list(ATTACKS)

@@ -144,4 +144,48 @@ BUGS = (
         "strangers who compared it with the node",
         ("tests/plugin/test_plugin_payouts.py::test_the_audit_counts_each_coin_once_while_a_payment_is_on_its_way",),
     ),
+    Bug(
+        "A WebSocket whose client sent a frame before its connection was accepted kept its place for ever: a"
+        " thousand packets took all of them",
+        "fuzzing of the HTTP server",
+        ("tests/protocol/test_protocol_crowd.py::test_who_does_not_wait_for_the_handshake_takes_no_place_for_ever",),
+    ),
+    Bug(
+        "A WebSocket that was refused stayed open for as long as its client liked",
+        "reading on where the fuzzer had found something",
+        ("tests/protocol/test_protocol_crowd.py::test_a_websocket_that_is_refused_is_closed",),
+    ),
+    Bug(
+        "Heads of requests whose target is no path, and malformed offers of WebSocket extensions, ended in tracebacks",
+        "bytes of a connection, by hand",
+        ("tests/plugin/test_plugin_hostile.py::test_bytes_that_are_no_request_do_no_harm",),
+    ),
+    Bug(
+        "64 KiB of a compressed WebSocket message kept everybody waiting while they unpacked to 64 MiB",
+        "reading the server's code for limits",
+        ("tests/protocol/test_protocol_websocket.py::test_messages_are_not_compressed_so_that_there_are_no_bombs",),
+    ),
+    Bug(
+        "The API's description was made anew, for 67 ms, whenever somebody asked for it",
+        "ten thousand connections",
+        ("tests/plugin/test_http_app.py::test_the_description_is_made_once",),
+    ),
+    Bug(
+        "Nothing limited the number of connections, nor the memory of all request bodies together",
+        "reading the server's code for limits",
+        (
+            "tests/plugin/test_plugin_limits.py::test_connections_have_a_limit_for_each_client_and_in_all",
+            "tests/plugin/test_plugin_limits.py::test_bodies_on_their_way_have_a_limit_together",
+        ),
+    ),
+    Bug(
+        "`/v1/info` announced a minimum above the maximum when an option for the chain was above a limit",
+        "reading the options",
+        ("tests/plugin/test_plugin_limits.py::test_options_that_leave_no_amount_on_the_chain_are_refused",),
+    ),
+    Bug(
+        "A PSBT that is not ASCII raised another error than declared",
+        "fuzzing of what the node gives",
+        ("tests/plugin/test_psbt.py::test_what_is_no_psbt_is_refused",),
+    ),
 )

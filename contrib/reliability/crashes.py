@@ -7,12 +7,14 @@ import random
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from contrib.reliability.crash.matrix import Matrix, Trial, trials
+from contrib.reliability.crash.steps import Point, Victim
 from contrib.reliability.crash.world import SandboxWorld
 from contrib.reliability.report import Report
 
@@ -20,12 +22,14 @@ TITLE = "Crashes: kill -9 at every durable step"
 WHAT = """\
 Every operation of the ledger, the two steps by which a ledger begins, and every command that changes something at
 the node can be interrupted: before it, when it is written but not committed, when it is committed and nobody knows,
-when all have been told; before a command, and when its answer has come. At each of these points the plugin or the
-node is killed with SIGKILL in the middle of what a wallet does, and started again. The wallet repeats word for word
-what was not answered. In the end each melt must be PAID and its payee have been paid once, or UNPAID and not at
-all; every proof of the wallet must be unspent and every spent one spent, with the signatures that a restore finds;
-the ecash that is out must be what the wallet has, to the last sat, change included; what the node's channels and
-coins have gained must be what the mint has booked; the audit and SQLite's own check must find nothing."""
+when all have been told; before a command, when it has just been sent, and when its answer has come. At each of
+these points the plugin or the node is killed with SIGKILL in the middle of what a wallet does, and started again.
+(The real lightningd is killed at the very point, and the plugin goes on until it notices; the stand-in goes down as
+soon as its plugin is dead.) The wallet repeats word for word what was not answered. In the end each melt must be
+PAID and its payee have been paid once, or UNPAID and not at all; every proof of the wallet must be unspent and
+every spent one spent, with the signatures that a restore finds; the ecash that is out must be what the wallet has,
+to the last sat, change included; what the node's channels and coins have gained must be what the mint has booked;
+the audit and SQLite's own check must find nothing."""
 NODE_BINARIES = ("lightningd", "bitcoind", "bitcoin-cli")
 SANDBOX, REAL = "stand-in", "lightningd"
 REAL_SHARE = 0.5
@@ -57,12 +61,11 @@ def run(budget_s: float) -> Report:
             until = time.monotonic() + (end - time.monotonic()) * share
             with make(Path(directory) / where) as matrix:
                 results += _go_through(where, plan, matrix, until)
-    return _report(plans_of={where: plan for where, plan, _ in plans}, results=results)
+    return report_of(plans_of={where: plan for where, plan, _ in plans}, results=results)
 
 
 def _go_through(where: str, plan: list[Trial], matrix: Matrix, until: float) -> Iterator[Result]:
-    order = random.Random(SEED)  # noqa: S311
-    for trial in order.sample(plan, len(plan)):
+    for trial in in_order(plan):
         if time.monotonic() >= until:
             return
         fault = ""
@@ -73,7 +76,18 @@ def _go_through(where: str, plan: list[Trial], matrix: Matrix, until: float) -> 
         yield Result(where, trial, fault)
 
 
-def _report(plans_of: dict[str, list[Trial]], results: list[Result]) -> Report:
+def in_order(plan: list[Trial]) -> list[Trial]:
+    """At random, but every point once for each victim before any is struck in a second flow."""
+    order = random.Random(SEED)  # noqa: S311
+    times: Counter[tuple[Point, Victim]] = Counter()
+    ranked: list[tuple[int, Trial]] = []
+    for trial in order.sample(plan, len(plan)):
+        times[trial.point, trial.victim] += 1
+        ranked.append((times[trial.point, trial.victim], trial))
+    return [trial for _, trial in sorted(ranked, key=lambda entry: entry[0])]
+
+
+def report_of(plans_of: dict[str, list[Trial]], results: list[Result]) -> Report:
     faults = tuple(f"{result.where}, {result.trial}: {result.fault}" for result in results if result.fault)
     figures: dict[str, int | float | str] = {"kills": len(results)}
     for where, plan in plans_of.items():

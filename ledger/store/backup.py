@@ -1,8 +1,9 @@
 """Backups: a consistent copy of the ledger in one file, made while the mint serves, and the check of such a file.
 
-The copy is made from one WAL snapshot, which no writer waits for and which no write can restart; until it is done, the
-WAL can't be emptied and grows. It is made under another name, in a folder of its own, and gets the name it was asked
-for only after it has been verified and has reached the disk: what has that name is whole, whenever the process dies.
+The copy is made from one WAL snapshot, which no writer waits for and which no write can restart; while it is copied,
+the WAL can't be emptied and grows. It is made under another name, in a folder of its own, and gets the name it was
+asked for only after it has been verified and has reached the disk: what has that name is whole, whenever the process
+dies.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,13 +83,10 @@ def check(path: Path) -> Copy:
     alone = not path.with_name(path.name + "-wal").exists()
     try:
         uri = path.absolute().as_uri() + ("?immutable=1" if alone else "?mode=ro")
-        connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
-        try:
+        with closing(apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)) as connection:
             connection.set_busy_timeout(BUSY_TIMEOUT_MS)
             connection.execute("BEGIN")
             record, books = _verify(connection)
-        finally:
-            connection.close()
         return Copy(path, path.stat().st_size, record, books)
     except (OSError, ValueError, apsw.Error) as error:
         raise BackupError(f"{str(path)!r} is no ledger that could be used: {error}") from error
@@ -128,30 +126,30 @@ def _remove(folder: Path, copy: Path) -> None:
 
 def _copy(source: Path, copy: Path, on_progress: Progress) -> tuple[Record, Audit]:
     """Copy a snapshot and verify the copy. Returns what the copy says of itself."""
-    ledger = apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READWRITE)
-    try:
-        ledger.set_busy_timeout(BUSY_TIMEOUT_MS)
-        ledger.pragma("query_only", True)
-        ledger.execute("BEGIN")
-        expected = identity.read(ledger)  # takes the snapshot: the copying stays on it
-        made = apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READWRITE)
-        try:
-            made.pragma("journal_mode", "memory")
-            made.pragma("synchronous", "OFF")  # until it is verified, it may be lost
-            with made.backup("main", ledger, "main") as backup:
-                while not backup.done:
-                    backup.step(STEP_PAGES)
-                    on_progress(backup.page_count - backup.remaining, backup.page_count)
-            if made.pragma("journal_mode", "delete") != "delete":  # one file, whole by itself
-                raise BackupError("SQLite did not make one file of the copy")
-            record, books = _verify(made)
-        finally:
-            made.close()
-    finally:
-        ledger.close()
+    with closing(apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READWRITE)) as made:
+        made.pragma("journal_mode", "memory")
+        made.pragma("synchronous", "OFF")  # until it is verified, it may be lost
+        expected = _copy_pages(source, made, on_progress)
+        if made.pragma("journal_mode", "delete") != "delete":  # one file, whole by itself
+            raise BackupError("SQLite did not make one file of the copy")
+        record, books = _verify(made)
     if record != expected:
         raise BackupError(f"the copy says that it is {record}, the ledger says {expected}")
     return record, books
+
+
+def _copy_pages(source: Path, made: apsw.Connection, on_progress: Progress) -> Record | None:
+    """Copy every page, and let the ledger go: its WAL can be emptied again. Returns what the ledger says of itself."""
+    with closing(apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READWRITE)) as ledger:
+        ledger.set_busy_timeout(BUSY_TIMEOUT_MS)
+        ledger.pragma("query_only", True)
+        ledger.execute("BEGIN")
+        record = identity.read(ledger)  # takes the snapshot: the copying stays on it
+        with made.backup("main", ledger, "main") as backup:
+            while not backup.done:
+                backup.step(STEP_PAGES)
+                on_progress(backup.page_count - backup.remaining, backup.page_count)
+        return record
 
 
 def _verify(connection: apsw.Connection) -> tuple[Record, Audit]:

@@ -15,6 +15,7 @@ from quart_schema.openapi import OpenAPIProvider
 from werkzeug.exceptions import HTTPException
 
 from ledger.errors import Code, LedgerError, StorageError
+from ledger.models import ErrorResponse
 from plugin.http import info, keys, limits, melt, mint, state, swap, websocket
 from plugin.http.connection import BusyError, MeteredRequest
 from plugin.http.limits import RateLimits, TooManyRequestsError
@@ -38,6 +39,19 @@ CORS_HEADERS = {
 BODY_TIMEOUT_S = 30
 """A request whose body has not arrived by then is refused."""
 
+LATER = {
+    status: {
+        "description": description,
+        "headers": {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}},
+        "content": {"application/json": {"schema": ErrorResponse.model_json_schema()}},
+    }
+    for status, description in (
+        (429, "This client has asked for too much at once."),
+        (503, "The mint is starting, stopping or busy, or its node can't be reached."),
+    )
+}
+"""What every operation may answer as well."""
+
 METHOD_PATH = re.compile(r"/v1/(mint|melt)/(quote/)?[^/]+(/[^/]+)?/?$")
 """Of an endpoint that belongs to a payment method."""
 
@@ -53,6 +67,9 @@ class Description(OpenAPIProvider):
         """Made when it is first asked for."""
         if self._made is None:
             self._made = super().schema()
+            for path in self._made["paths"].values():
+                for operation in path.values():
+                    operation["responses"].update(LATER)
         return self._made
 
 

@@ -7,7 +7,6 @@ Whatever is not understood is refused.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -134,7 +133,7 @@ class Psbt:
         """From base64, version 0 or 2. Raises MalformedError."""
         try:
             data = base64.b64decode(text, validate=True)
-        except binascii.Error as error:
+        except ValueError as error:  # binascii.Error is one, and text that is not ASCII another
             raise MalformedError(f"not base64: {error}") from None
         if not data.startswith(_MAGIC):
             raise MalformedError("not a PSBT")

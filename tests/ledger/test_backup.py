@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import apsw
@@ -81,6 +82,24 @@ def test_what_is_written_during_a_backup_is_not_in_it(
     assert mint.ledger.record().commits == commits + 20
     assert copy.books.faults == ()
     assert copy.books.keysets[0].issued == 20
+
+
+def test_the_wal_can_be_emptied_as_soon_as_all_is_copied(
+    mint: Mint, alice: Wallet, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check of a large copy takes much longer than the copying: the WAL must not grow for that long."""
+    mint.fund(alice, 8)
+    busy: list[object] = []
+
+    def verify_and_try(connection: apsw.Connection) -> object:
+        with closing(apsw.Connection(str(mint.path))) as other:
+            busy.extend(row[0] for row in other.execute("PRAGMA wal_checkpoint(TRUNCATE)"))
+        return verify(connection)
+
+    verify = backup._verify
+    monkeypatch.setattr(backup, "_verify", verify_and_try)
+    make(mint, target)
+    assert busy == [0]
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "link to nothing"])

@@ -32,6 +32,8 @@ PATIENCE_S = 60.0
 """Nothing here takes this long, not even on a slow machine."""
 SOON_S = 10.0
 """A generous bound for what the mint promises "within a second" or "at once"."""
+LAST_WORDS = 10
+"""Lines of a mint's log that tell why it is not ready."""
 CHANNEL_SAT = 10_000_000
 COINS_BTC = 20
 """For 200 channels."""
@@ -226,7 +228,10 @@ class Mint(Node):
             assert status in (200, 503), f"/v1/info answered {status}"
             return status == 200
 
-        wait_for(ready, f"the mint at {self.url} to be ready")
+        try:
+            wait_for(ready, f"the mint at {self.url} to be ready")
+        except AssertionError as error:
+            raise AssertionError("\n".join([str(error), *self.plugin_log_lines()[-LAST_WORDS:]])) from error
 
     def answers(self) -> bool:
         """Whether anything listens at the mint's address."""

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from pyln.client import RpcError
 
+from tests.conftest import NETWORK_TIMEOUT_S
 from tests.node.harness import ENTRY_FILE, SOON_S, Mint, Network, wait_for
 from tests.node.purse import Purse, funded_purse
 
@@ -31,6 +32,14 @@ BAD_OPTIONS = [
     ("cashu-maxdelay", "999999"),
     ("cashu-retry-for", ""),
 ]
+
+
+def test_whoever_needs_the_network_first_has_time_to_set_it_up(
+    network: Network, request: pytest.FixtureRequest
+) -> None:
+    """The limit of a test counts its fixtures: with the usual one a busy machine failed all tests of a module."""
+    assert network
+    assert request.node.get_closest_marker("timeout").args == (NETWORK_TIMEOUT_S,)
 
 
 def test_run_by_hand_it_says_what_it_is(network: Network) -> None:

@@ -15,6 +15,7 @@ from contrib.reliability.crash.matrix import Matrix, Trial, trials
 from contrib.reliability.crash.steps import Point, Victim
 from contrib.reliability.crash.trial import look, reconcile
 from contrib.reliability.crash.world import SandboxWorld
+from contrib.reliability.crashes import Result, in_order, report_of
 from ledger.store.operation import Operation
 
 ALL = list(trials(staged=True))
@@ -98,6 +99,26 @@ def test_money_of_the_node_that_the_books_do_not_know_of_is_noticed(matrix: Matr
     world.pay(world.command("invoice", amount_msat=1000, label="unknown", description="")["bolt11"])
     with pytest.raises(AssertionError, match="channels grew by 1000 msat"):
         reconcile(world, wallet, FLOWS["swap"], before)
+
+
+# --- it tells -------------------------------------------------------------------------------------------------------
+
+
+def test_the_report_counts_what_was_lost_and_names_it() -> None:
+    good, bad, untried = SAMPLE
+    results = [Result("here", good, ""), Result("here", bad, "a coin is gone")]
+    report = report_of({"here": SAMPLE}, results)
+    assert (report.losses, report.figures["kills"]) == (1, 2)
+    assert report.findings == (f"here, {bad}: a coin is gone",)
+    assert [row[-1] for row in report.rows] == ["nothing lost", "LOST", "no time for it"]
+    assert [row[3] for row in report.rows] == ["1 of 1", "1 of 1", "0 of 1"]
+    assert str(untried.point.step) == report.rows[2][0]
+
+
+def test_the_report_strikes_every_point_before_any_a_second_time() -> None:
+    ordered = [(trial.point, trial.victim) for trial in in_order(ALL)]
+    different = len(set(ordered))
+    assert len(ordered) == len(ALL) > different == len(set(ordered[:different]))
 
 
 # --- nothing is lost ------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from plugin.options import OPTIONS
-from tests.plugin.harness import AT_ONCE_S, ENTRY_FILE, RawPlugin, free_port, is_free, wait_for
+from tests.plugin.harness import AT_ONCE_S, ENTRY_FILE, INSIDE, RawPlugin, free_port, is_free, wait_for
 
 BARE_PYTHON = (sys.executable, "-I", "-S")
 """An interpreter that has nothing but the standard library."""
@@ -278,8 +278,7 @@ def test_the_shutdown_notification_ends_the_process(raw: RawPlugin) -> None:
 def test_stdout_carries_the_protocol_and_nothing_else(tmp_path: Path) -> None:
     plan = tmp_path / "inside.json"
     plan.write_text('{"print": ["plugin.commands:info"]}')
-    inside = Path(__file__).with_name("inside")
-    with RawPlugin(tmp_path, PYTHONPATH=str(inside), NUTBOLT_INSIDE=str(plan)) as plugin:
+    with RawPlugin(tmp_path, PYTHONPATH=str(INSIDE), NUTBOLT_INSIDE=str(plan)) as plugin:
         plugin.manifest()
         plugin.init(cashu_listen=f"127.0.0.1:{free_port()}")
         assert plugin.request("cashu-info", {})["result"]["state"] == "starting"

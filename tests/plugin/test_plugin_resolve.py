@@ -19,7 +19,12 @@ FORCE = "ledger.operations.resolution:force"
 FORCED = "plugin.methods.resolver:_over"
 SETTLE = "ledger.operations.melt:settle"
 OPTIONS = {"retry_for": 1, **ONCHAIN}
-CONSTANTS = {"plugin.methods.verdict:ROUTING_GRACE_S": 1, "plugin.methods.verdict:RETRY_S": 0.5}
+MAX_SHOWN = 2
+CONSTANTS = {
+    "plugin.methods.verdict:ROUTING_GRACE_S": 1,
+    "plugin.methods.verdict:RETRY_S": 0.5,
+    "plugin.methods.resolver:MAX_SHOWN": MAX_SHOWN,
+}
 POINTS = (FORCE, FORCED, SETTLE)
 LOSS = "A LOSS"
 REASON = "the destination says that it was never paid"
@@ -52,6 +57,10 @@ def audit(mint: Mint) -> dict[str, Any]:
     books = mint.node.rpc("cashu-audit")
     assert books["balanced"], books["faults"]
     return books
+
+
+def forced_lines_of(mint: Mint, handle: str) -> int:
+    return sum(line["handle"] == handle for line in audit(mint)["forced"])
 
 
 def forced_line(mint: Mint, handle: str) -> dict[str, Any]:
@@ -234,8 +243,7 @@ def test_a_plugin_killed_while_it_resolves_has_done_all_or_nothing(
     mint.wait_dead()
     mint.start_plugin()
     assert purse.look(melt).state == (PAID if done else "PENDING")
-    lines = [line for line in audit(mint)["forced"] if line["handle"] == shown["handle"]]
-    assert len(lines) == done
+    assert forced_lines_of(mint, shown["handle"]) == done
     if not done:
         wait_for(lambda: "deleted" in entry(mint, melt)["sentence"], "the evidence to be missed")
         force(mint, shown["handle"], "failed")
@@ -325,6 +333,17 @@ def test_a_loss_is_looked_for_when_events_were_lost(mint: Mint, purse: Purse) ->
     wait_for(lambda: lost() == 100_500, "the loss to be written down")
 
 
+def test_the_oldest_are_shown_first_and_the_others_counted(mint: Mint, purse: Purse) -> None:
+    held = [purse.hold() for _ in range(MAX_SHOWN + 1)]
+    answer = mint.node.rpc("cashu-pending")
+    hashes = [mint.node.payment_hash(melt.quote.request) for melt in held]
+    assert [shown["evidence"]["payment_hash"] for shown in answer["melts"]] == hashes[:MAX_SHOWN]
+    assert answer["more"] == 1
+    for melt in held:
+        mint.node.release(str(melt.invoice))
+        purse.assert_paid(melt)
+
+
 # --- on the chain -------------------------------------------------------------------------------------------------
 
 
@@ -379,3 +398,21 @@ def test_a_transaction_that_was_never_made_is_forced_to_failed(mint: Mint, chain
     chain_purse.assert_payout_failed(payout, "operator")
     chain_purse.chain.set_down(False)
     assert chain_purse.look_payout(payout).state == UNPAID
+
+
+def test_a_conflict_is_told_and_decides_when_it_is_deep(mint: Mint, chain_purse: ChainPurse) -> None:
+    payout = chain_purse.begin_payout()
+    txid = chain_purse.wait_sent(payout)
+    other = chain_purse.chain.spend_otherwise(txid)
+    wait_for(lambda: other in pending(mint)[0]["sentence"], "the conflict to be told")
+    (shown,) = pending(mint)
+    conflict = shown["evidence"]["conflict"]
+    assert (conflict["spent_by"], conflict["depth"]) == (other, 1)
+    with pytest.raises(RpcError, match="can't be paid by its transaction any more"):
+        force(mint, shown["handle"], "paid")
+    with pytest.raises(RpcError, match="is signed, so it may be confirmed at any time"):
+        force(mint, shown["handle"], "failed")
+    mint.expect_broken("its ecash is free again")
+    chain_purse.chain.mine(5)
+    chain_purse.assert_payout_failed(payout)
+    assert forced_lines_of(mint, shown["handle"]) == 0

@@ -103,6 +103,7 @@ def test_a_transaction_that_is_cut_off_or_too_long_is_refused(cut: int) -> None:
     [
         "",
         "garbage!",
+        "gàrbage!",
         base64.b64encode(b"psbt\xff").decode(),
         base64.b64encode(b"psbt\xff\x00").decode(),
         base64.b64encode(b"psbu\xff\x01\x00\x00\x00").decode(),

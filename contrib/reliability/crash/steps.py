@@ -31,8 +31,8 @@ MIGRATE, NEW_LEDGER = "migrate", "new ledger"
 
 OPERATION_STAGES = ("before", "written", "durable", "told")
 """Taken from the queue and nothing written; written, but not committed; committed, and nobody told; all told."""
-COMMAND_STAGES = ("before", "after")
-"""Not sent; answered, and nothing made of the answer."""
+COMMAND_STAGES = ("before", "sent", "after")
+"""Not sent; sent, and not answered as a rule; answered, and nothing made of the answer."""
 NEW_LEDGER_STAGES = ("before", "durable")
 
 READ_ONLY = frozenset(
