@@ -104,7 +104,7 @@ class _Writer:
 
 
 async def converse(app: Quart, pieces: list[bytes]) -> bytes:
-    """Send these pieces, with pauses between them, and then leave; all that was answered before.
+    """Send these pieces, with pauses between them, and then leave; all that was answered.
 
     Raises TimeoutError if the connection does not end."""
     config = ServerConfig()
@@ -121,8 +121,7 @@ async def converse(app: Quart, pieces: list[bytes]) -> bytes:
         reader.feed_data(piece)
         for _ in range(20):
             await asyncio.sleep(0)
-    answered = bytes(writer.sent)  # to one who has left Hypercorn says 500 when we don't answer any more
     reader.feed_eof()
     async with asyncio.timeout(LONGEST_S):
         await running
-    return answered
+    return bytes(writer.sent)
