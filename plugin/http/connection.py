@@ -175,11 +175,11 @@ class StrictHttp1(H11Protocol):
 
 
 def _is_sound(request: h11.Request) -> bool:
-    """Whether the target is a path, a URL with one, or `*` (RFC 9112 3.2), and what is said of WebSockets is ASCII."""
+    """Whether the target is a path, a URL with one, or `*` (RFC 9112 3.2), and what asks for a WebSocket is ASCII."""
     try:
         path = urlsplit(request.target.decode("ascii")).path
         for name, value in request.headers:
-            if name.startswith(b"sec-websocket-"):
+            if name == b"connection" or name.startswith(b"sec-websocket-"):
                 value.decode("ascii")
     except ValueError:
         return False

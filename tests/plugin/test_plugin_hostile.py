@@ -256,6 +256,7 @@ def test_a_length_of_two_megabytes_is_refused_before_the_body_comes(target: Targ
                 WS_KEY + b"Sec-WebSocket-Extensions: ,;=, permessage-deflate;;;\r\n\r\n",
                 WS_KEY + b"Sec-WebSocket-Protocol: \xff, a, a\r\n\r\n",
                 WS_KEY + b"Sec-WebSocket-Extensions: \xff\xfe\r\n\r\n",
+                WS_KEY + b"Connection: \xff\xfe\r\n\r\n",
                 WS_KEY + b"Content-Length: 5\r\n\r\nhello",
                 *(WS_KEY + b"\r\n" + frame for frame in WS_FRAMES),
             )
