@@ -19,14 +19,14 @@ from hypercorn import protocol
 from hypercorn.asyncio import run as hypercorn_run
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event, Updated
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol import h11 as hypercorn_h11
 from hypercorn.protocol import ws_stream
 from hypercorn.protocol.events import Body as BodyData
 from hypercorn.protocol.events import Data, StreamClosed
 from hypercorn.protocol.events import Event as ProtocolEvent
 from hypercorn.protocol.events import Request as ProtocolRequest
-from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
 from quart.wrappers import Request
 from quart.wrappers.request import Body
 from wsproto.events import Message
@@ -163,6 +163,13 @@ class StrictHttp1(H11Protocol):
     """No HTTP/2 without TLS, which only a proxy could speak: one connection would carry a hundred requests at once,
     past the limits for connections. And no heads of requests over which Hypercorn or Quart would stumble."""
 
+    async def handle(self, event: Event) -> None:
+        """Take no more from a client that was answered before it had said all, and whose connection is being closed:
+        Hypercorn would wait for ever for the next request that it could take."""
+        if isinstance(event, RawData) and self.stream is None and _is_closing(self.connection):
+            return
+        await super().handle(event)
+
     async def _check_protocol(self, event: h11.Request) -> None:
         pass
 
@@ -172,6 +179,11 @@ class StrictHttp1(H11Protocol):
         else:
             await self._send_error_response(400)
             await self.send(Closed())
+
+
+def _is_closing(connection: h11.Connection | H11WSConnection) -> bool:
+    """Whether an answer was sent, and no other can follow."""
+    return isinstance(connection, h11.Connection) and connection.our_state is not h11.IDLE
 
 
 def _is_sound(request: h11.Request) -> bool:

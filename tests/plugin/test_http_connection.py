@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import resource
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from contrib.fuzz import server
+from contrib.fuzz.targets import empty_ledger
 from plugin.http import connection
 from plugin.http.connection import MAX_CONNECTIONS, RESERVED_FILES, ImpatientServer, most_connections
 
@@ -78,3 +81,15 @@ def test_connections_leave_files_for_the_rest(
     for soft, hard in asked:
         assert soft >= limits[0]
         assert hard == limits[1]
+
+
+EARLY = b"POST /no-such HTTP/1.1\r\nHost: m\r\nContent-Length: 8\r\n\r\n1234"
+
+
+@pytest.mark.parametrize("rest", [[b"5678"], [b"5", b"678"], [b"5678GET / HTTP/1.1\r\n"], [b"5678" + EARLY, b"5678"]])
+async def test_who_is_answered_before_he_has_said_all_and_goes_on_leaves_nothing_behind(
+    tmp_path: Path, rest: list[bytes]
+) -> None:
+    answer = await server.converse(server.application(empty_ledger(tmp_path)), [EARLY, *rest])
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert answer.startswith(b"HTTP/1.1 404")
