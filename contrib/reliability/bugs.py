@@ -156,6 +156,16 @@ BUGS = (
         ("tests/protocol/test_protocol_crowd.py::test_a_websocket_that_is_refused_is_closed",),
     ),
     Bug(
+        "A connection closed by the mint could stay in memory for ever, when more had come than it had read",
+        "fuzzing of the HTTP server",
+        ("tests/plugin/test_fuzz_targets.py::test_a_target_reads_its_seeds",),
+    ),
+    Bug(
+        "A request whose Host is no name was answered with a 500 and a traceback",
+        "fuzzing of the HTTP server",
+        ("tests/plugin/test_plugin_hostile.py::test_bytes_that_are_no_request_do_no_harm",),
+    ),
+    Bug(
         "Heads of requests whose target is no path, and malformed offers of WebSocket extensions, ended in tracebacks",
         "bytes of a connection, by hand",
         ("tests/plugin/test_plugin_hostile.py::test_bytes_that_are_no_request_do_no_harm",),
