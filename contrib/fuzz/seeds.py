@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import tempfile
 from collections.abc import Iterator
@@ -40,6 +41,15 @@ DICTIONARY = (
     *("/v1/swap", "/v1/keys", "/v1/ws", "/v1/checkstate", "/v1/mint/quote/bolt11", "\\x0d\\x0a\\x0d\\x0a"),
     *("for=", "[::1]:80", "127.0.0.1", "10.0.0.1", "_hidden", "\\xff\\xff\\xff\\xff", "psbt\\xff"),
 )
+
+
+STUCK = (
+    "UE9QU09TVCAvdjEvc3dhcCBIVFRQLzEuMQ0KSG9zdDogbQ0KQ29udGVudC1MZW5ndGg6IDE3Mw0KDQp7InVvdGUiMDI3L2JvbAAAAAAA2gAAZT"
+    "I4ZDk1R0VUIC92MTlmMjgxJzViL3dzIEhUVFAvMS4xDQpIb3N0OiBtDQpDb25uZWN0aW9uOiBVcGcxNmY4MTc5OCJyYWRlDQpVcGdyYWRlOiB3"
+    "ZWJzb2NrZXQNClNlYy1XZWJTb2NrZXQtVmV9XSwgInByZWZlcl9yc2lvbjogMTMNClNlYy1XZWJTb2NrZXQtS2V5OiBkR2hsSUhOaGJYQnNaU0"
+    "J1YjI1alpRPT0NClNlYy1XZWJTb2NrZXQtRXh0ZW5zaW9uczogcGVybWVzc2FnZS1kZWZsYXRlDQphZXINCgAAgYEBAQFfAAABAAB5"
+)
+"""A connection that never ended: what came after the answer to its first request waited for leave to be read."""
 
 
 def write(target: str, corpus: Path) -> None:
@@ -89,6 +99,8 @@ def keyset_id() -> str:
 
 
 def _connections() -> Iterator[bytes]:
+    yield base64.b64decode(STUCK)
+    yield from (f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode() for host in (".m", "a" * 64, "[::1]:80", "é"))
     for path in (
         "/v1/info",
         "/v1/keys",
@@ -117,6 +129,7 @@ def _connections() -> Iterator[bytes]:
     )
     upgrade += b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
     for frame in (b'{"jsonrpc":"2.0","id":1,"method":"subscribe"}', b"x"):
+        yield upgrade + frame
         for opcode in (b"\x81", b"\x82", b"\x01", b"\x88", b"\x89"):
             yield upgrade + b"\0\0" + opcode + bytes([0x80 | len(frame), 1, 1, 1, 1]) + bytes(b ^ 1 for b in frame)
 

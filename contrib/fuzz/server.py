@@ -67,6 +67,9 @@ class _Transport:
     def get_write_buffer_size(self) -> int:
         return 0
 
+    def is_closing(self) -> bool:
+        return self.aborted
+
 
 class _Socket:
     family = 2

@@ -63,6 +63,7 @@ BUGS = (
         (
             "tests/plugin/test_http_connection.py"
             "::test_who_is_answered_before_he_has_said_all_and_goes_on_leaves_nothing_behind",
+            "tests/plugin/test_fuzz_targets.py::test_a_target_reads_its_seeds",
         ),
     ),
     Bug(
@@ -163,6 +164,11 @@ BUGS = (
         "A WebSocket that was refused stayed open for as long as its client liked",
         "reading on where the fuzzer had found something",
         ("tests/protocol/test_protocol_crowd.py::test_a_websocket_that_is_refused_is_closed",),
+    ),
+    Bug(
+        "A request whose Host is no name was answered with a 500 and a traceback",
+        "fuzzing of the HTTP server",
+        ("tests/plugin/test_plugin_hostile.py::test_bytes_that_are_no_request_do_no_harm",),
     ),
     Bug(
         "Heads of requests whose target is no path, and malformed offers of WebSocket extensions, ended in tracebacks",

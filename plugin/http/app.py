@@ -17,7 +17,7 @@ from werkzeug.exceptions import HTTPException
 from ledger.errors import Code, LedgerError, StorageError
 from ledger.models import ErrorResponse
 from plugin.http import info, keys, limits, melt, mint, state, swap, websocket
-from plugin.http.connection import BusyError, MeteredRequest
+from plugin.http.connection import BusyError, MeteredHttp, MeteredRequest
 from plugin.http.limits import RateLimits, TooManyRequestsError
 from plugin.http.wire import MAX_BODY_BYTES, refusal
 from plugin.methods.method import Method
@@ -85,6 +85,7 @@ def create_app(
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # no redirects: a path with too many slashes is unknown
     app.request_class = MeteredRequest
+    app.asgi_http_class = MeteredHttp
     app.asgi_websocket_class = websocket.Intake
     app.extensions[limits.EXTENSION] = rate_limits
     for module in (info, keys, swap, state, websocket):

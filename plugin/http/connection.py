@@ -19,14 +19,16 @@ from hypercorn import protocol
 from hypercorn.asyncio import run as hypercorn_run
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.events import Closed, Event, Updated
 from hypercorn.protocol import h11 as hypercorn_h11
 from hypercorn.protocol import ws_stream
 from hypercorn.protocol.events import Body as BodyData
 from hypercorn.protocol.events import Data, StreamClosed
 from hypercorn.protocol.events import Event as ProtocolEvent
 from hypercorn.protocol.events import Request as ProtocolRequest
-from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable
+from quart.asgi import ASGIHTTPConnection
 from quart.wrappers import Request
 from quart.wrappers.request import Body
 from wsproto.events import Message
@@ -148,10 +150,6 @@ class MeteredBody(Body):
         MeteredBody._in_memory -= len(self._data)
         super().clear()
 
-    def __del__(self) -> None:
-        if hasattr(self, "_data"):
-            MeteredBody._in_memory -= len(self._data)
-
 
 class MeteredRequest(Request):
     """A request with such a body."""
@@ -159,16 +157,26 @@ class MeteredRequest(Request):
     body_class = MeteredBody
 
 
+class MeteredHttp(ASGIHTTPConnection):
+    """The way of a request through the application, at whose end its body is forgotten, also if nobody has read it."""
+
+    _request: Request | None = None
+
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        try:
+            await super().__call__(receive, send)
+        finally:
+            if self._request is not None:
+                self._request.body.clear()
+
+    def _create_request_from_scope(self, send: ASGISendCallable) -> Request:
+        self._request = super()._create_request_from_scope(send)
+        return self._request
+
+
 class StrictHttp1(H11Protocol):
     """No HTTP/2 without TLS, which only a proxy could speak: one connection would carry a hundred requests at once,
     past the limits for connections. And no heads of requests over which Hypercorn or Quart would stumble."""
-
-    async def handle(self, event: Event) -> None:
-        """Take no more from a client that was answered before it had said all, and whose connection is being closed:
-        Hypercorn would wait for ever for the next request that it could take."""
-        if isinstance(event, RawData) and self.stream is None and _is_closing(self.connection):
-            return
-        await super().handle(event)
 
     async def _check_protocol(self, event: h11.Request) -> None:
         pass
@@ -181,16 +189,13 @@ class StrictHttp1(H11Protocol):
             await self.send(Closed())
 
 
-def _is_closing(connection: h11.Connection | H11WSConnection) -> bool:
-    """Whether an answer was sent, and no other can follow."""
-    return isinstance(connection, h11.Connection) and connection.our_state is not h11.IDLE
-
-
 def _is_sound(request: h11.Request) -> bool:
     """Whether the target is a path, a URL with one, or `*` (RFC 9112 3.2), and what asks for a WebSocket is ASCII."""
     try:
         path = urlsplit(request.target.decode("ascii")).path
         for name, value in request.headers:
+            if name == b"host":
+                value.decode("latin1").lower().encode("idna")  # as werkzeug does, which stumbles otherwise
             if name == b"connection" or name.startswith(b"sec-websocket-"):
                 value.decode("ascii")
     except ValueError:
@@ -232,6 +237,10 @@ class ImpatientServer(TCPServer):
     config: ServerConfig
     _has_asked = False
 
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._closed = asyncio.Event()
+
     async def run(self) -> None:
         """Serve the connection, if there is room for it."""
         name = self.writer.get_extra_info("peername")
@@ -242,7 +251,21 @@ class ImpatientServer(TCPServer):
                 self.writer.transport.abort()
 
     async def _read_data(self) -> None:
-        await super()._read_data()
+        """Read until the client has left, or we have closed the connection: what came before that may wait for its turn
+        then, in Hypercorn, and for ever."""
+        reading = self.loop.create_task(super()._read_data())
+        closing = self.loop.create_task(self._closed.wait())
+        try:
+            await asyncio.wait((reading, closing), return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                reading.result()
+            else:
+                reading.cancel()
+                await asyncio.wait((reading,))
+                await self.protocol.handle(Closed())
+        finally:
+            reading.cancel()
+            closing.cancel()
         await self.idle_task.stop()
 
     async def protocol_send(self, event: Event) -> None:
@@ -251,6 +274,8 @@ class ImpatientServer(TCPServer):
             self._has_asked = True
         with self._watched():
             await super().protocol_send(event)
+        if isinstance(event, Closed) or self.writer.transport.is_closing():
+            self._closed.set()
 
     async def _idle_timeout(self) -> None:
         if not self._has_asked:
@@ -290,5 +315,5 @@ class ImpatientServer(TCPServer):
 ws_stream.WebsocketBuffer = BoundedBuffer  # type: ignore[misc]
 hypercorn_h11.WSStream = StrictWebSocket  # type: ignore[attr-defined]
 ws_stream.server_extensions_handshake = no_extensions  # type: ignore[attr-defined, assignment]
-hypercorn_run.TCPServer = ImpatientServer  # type: ignore[attr-defined]
+hypercorn_run.TCPServer = ImpatientServer  # type: ignore[attr-defined, assignment]
 protocol.H11Protocol = StrictHttp1  # type: ignore[attr-defined]

@@ -234,6 +234,8 @@ def test_a_length_of_two_megabytes_is_refused_before_the_body_comes(target: Targ
         b"GET v1/info HTTP/1.1\r\nHost: mint\r\n\r\n",
         b"GET ? HTTP/1.1\r\nHost: mint\r\n\r\n",
         b"GET /v1/info HTTP/1.1\r\nHost: \xff\xfe\r\nAccept-Encoding: \xff;q=\xfe\r\nPrefer: \xff\r\n\r\n",
+        b"GET /v1/info HTTP/1.1\r\nHost: .m\r\n\r\n",
+        b"GET /v1/info HTTP/1.1\r\nHost: " + b"a" * 64 + b"\r\n\r\n",
         b"GET /v1/info HTTP/1.1\r\nHost: a b\r\nAccept-Encoding: gzip;q=nan, *;q=1e999\r\n\r\n",
         b"GET /v1/info HTTP/1.1\r\nHost: mint\r\nRange: bytes=9-1\r\nIf-None-Match: *\r\nCookie: \x01\r\n\r\n",
         b'GET /v1/info HTTP/1.1\r\nHost: mint\r\nX-Forwarded-For: \xff,,[:::]:x\r\nForwarded: for="\r\n\r\n',
