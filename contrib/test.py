@@ -1,8 +1,9 @@
-"""Everything that must be green: formatting, lint, types, and all tests, with their coverage.
+"""Everything that must be green: formatting, lint, types, and all tests.
 
-    python3 -m contrib.test               # all of it
-    python3 -m contrib.test tests/ledger  # these tests only (arguments go to pytest)
-    python3 -m contrib.test -m slow       # what takes too long for every day: loads
+    python3 -m contrib.test                          # all of it
+    python3 -m contrib.test tests/ledger             # these tests only (arguments go to pytest)
+    python3 -m contrib.test -m slow                  # what takes too long for every day: loads, kills, chaos
+    python3 -m contrib.test -m "not slow" -n 3 --cov # with coverage, also of the plugin's own processes
 
 Tests on a real node run where lightningd, bitcoind and bitcoin-cli are on PATH, and are skipped visibly elsewhere;
 with REQUIRE_LIGHTNINGD=1 they fail instead.
@@ -43,7 +44,7 @@ def main() -> None:
             "-m",
             "not slow",
         ]
-        _check("pytest", "--cov", "--cov-report=term", *options)
+        _check("pytest", *options)
     else:
         _check("pytest", *chosen)
 
