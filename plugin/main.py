@@ -32,6 +32,7 @@ from plugin.mint import Mint, Surroundings
 from plugin.node.events import BlockAdded, CoinsMoved, EventsLost, InvoicePaid, NodeEvent, PartFailed, PartSucceeded
 from plugin.node.rpc import NodeUnavailableError, OutcomeUnknownError, RpcError
 from plugin.options import OPTIONS, OptionError, Settings, parse
+from plugin.protocol import PatientPlugin
 
 OLDEST_NODE = (26, 6)
 """Core Lightning v26.06: xpay's labels, and listpays that knows of running payments."""
@@ -112,7 +113,7 @@ def _die(reason: str) -> None:
 
 def run(protocol: TextIO) -> None:
     """Speak the plugin protocol on standard input and `protocol` until the node ends it."""
-    plugin = Plugin(autopatch=False, dynamic=True)
+    plugin = PatientPlugin(autopatch=False, dynamic=True)
     plugin.stdout = protocol
     logs.install(plugin.log)
     runner = Runner()

@@ -203,4 +203,24 @@ BUGS = (
         "fuzzing of what the node gives",
         ("tests/plugin/test_psbt.py::test_what_is_no_psbt_is_refused",),
     ),
+    Bug(
+        "Empty WebSocket frames, or pings, by the ten thousand kept everybody else waiting, and no budget counted them",
+        "a stranger's flood",
+        ("tests/protocol/test_protocol_crowd.py::test_empty_frames_without_end_are_not_taken",),
+    ),
+    Bug(
+        "A number of 5000 digits among the parameters of any command ended the plugin",
+        "a stranger with lightning-cli",
+        ("tests/plugin/test_plugin_protocol.py::test_parameters_that_can_not_be_read_are_refused_and_nothing_ends",),
+    ),
+    Bug(
+        "A backup beside a `-wal` left by another file was called whole, and was not what SQLite read of it",
+        "a stranger with an old file",
+        ("tests/ledger/test_backup.py::test_a_name_beside_which_a_part_of_another_file_lies_is_refused",),
+    ),
+    Bug(
+        "Who forged a `Forwarded` header behind a trusted proxy came into the larger budget of this machine",
+        "a stranger behind a proxy",
+        ("tests/plugin/test_clients.py::test_the_header_that_the_proxy_lets_pass_does_not_help_a_client",),
+    ),
 )

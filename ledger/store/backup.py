@@ -97,6 +97,9 @@ def _require_free(target: Path) -> None:
         raise BackupError(f"a backup can't be called {target.name!r}: SQLite would take it for a part of another file")
     if os.path.lexists(target):
         raise BackupError(f"{str(target)!r} exists already: a backup never replaces a file")
+    for suffix in SIDE_SUFFIXES:
+        if os.path.lexists(side := target.with_name(target.name + suffix)):
+            raise BackupError(f"{str(side)!r} lies there: SQLite would take it for a part of the backup; move it away")
     if not os.path.isdir(target.parent):  # noqa: PTH112 - as above
         raise BackupError(f"there is no folder {str(target.parent)!r}: make it first")
 

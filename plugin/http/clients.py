@@ -62,14 +62,9 @@ class Clients:
                     forwarded_for += value.decode("latin1").split(",")
                 case b"forwarded":
                     forwarded += value.decode("latin1").split(",")
-        found = {
-            self._last_untrusted(hops, address)
-            for hops in (forwarded_for, [_forwarded_for(element) for element in forwarded])
-            if hops
-        }
-        # A proxy writes one of the two headers, and may let the client's own version of the other pass: if they
-        # contradict each other, neither is believed.
-        return _client(found.pop() if len(found) == 1 else address)
+        # A proxy writes one of the two, and lets the client's own version of the other pass: the usual one counts.
+        hops = forwarded_for or [_forwarded_for(element) for element in forwarded]
+        return _client(self._last_untrusted(hops, address))
 
     def _last_untrusted(self, hops: list[str], peer: Address) -> Address:
         """The last address of these that is no trusted proxy, or the one after something that is no address."""

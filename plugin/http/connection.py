@@ -9,9 +9,9 @@ import asyncio
 import logging
 import resource
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import h11
@@ -31,11 +31,13 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable
 from quart.asgi import ASGIHTTPConnection
 from quart.wrappers import Request
 from quart.wrappers.request import Body
-from wsproto.events import Message
+from wsproto.connection import Connection as WsConnection
+from wsproto.events import CloseConnection, Message
+from wsproto.events import Event as WsEvent
 from wsproto.extensions import Extension
 from wsproto.frame_protocol import CloseReason
 
-from plugin.http.limits import RateLimits
+from plugin.http.limits import REQUESTS, RateLimits, TooManyRequestsError
 
 MAX_CONNECTIONS = 12_000
 """Most connections at once, of all clients; fewer if the system allows fewer open files."""
@@ -52,6 +54,9 @@ LONGEST_SEND_S = 300
 MAX_BODIES_BYTES = 64 * 1024 * 1024
 """Most memory for request bodies that are on their way, of all requests together."""
 
+MAX_FRAMES_AT_ONCE = 256
+"""Frames that are no whole message, in one piece of what a WebSocket's client sends; more of them end it."""
+
 EarlyData = BodyData | Data
 
 log = logging.getLogger(__name__)
@@ -65,7 +70,7 @@ class Connections:
     """The connections that are open."""
 
     def __init__(self, limits: RateLimits, most: int) -> None:
-        self._limits = limits
+        self.limits = limits
         self._most = most
         self._open = 0
         self._of_client: Counter[str] = Counter()
@@ -74,7 +79,7 @@ class Connections:
     @contextmanager
     def admit(self, peer: str | None) -> Iterator[bool]:
         """Count a connection while it is open. False: there are too many, of this peer or of all."""
-        key = None if self._limits.clients.trusts(peer) else self._limits.clients.peer(peer).key
+        key = None if self.limits.clients.trusts(peer) else self.limits.clients.peer(peer).key
         if not self._has_room(peer, key):
             yield False
             return
@@ -97,8 +102,8 @@ class Connections:
                 log.warning("%d connections are open: further ones are refused", self._open)
         if is_full or key is None:
             return not is_full
-        client = self._limits.clients.peer(peer)
-        return self._of_client[key] < self._limits.share(client, MAX_CONNECTIONS_OF_CLIENT, self._most)
+        client = self.limits.clients.peer(peer)
+        return self._of_client[key] < self.limits.share(client, MAX_CONNECTIONS_OF_CLIENT, self._most)
 
 
 def most_connections() -> int:
@@ -203,13 +208,59 @@ def _is_sound(request: h11.Request) -> bool:
     return path.startswith(("/", "*"))
 
 
+class TooManyFramesError(Exception):
+    """A WebSocket's client sends frames that are no messages, and too many of them."""
+
+
+class MeteredFrames:
+    """wsproto's connection, whose frames are counted: those that are no whole message (pings, pieces of one) cost time
+    as well, and nobody else would count them. `charge` is called for each, and raises if it is too much."""
+
+    def __init__(self, connection: WsConnection, charge: Callable[[], None]) -> None:
+        self._connection = connection
+        self._charge = charge
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def events(self) -> Iterator[WsEvent]:
+        """Raises TooManyFramesError and TooManyRequestsError."""
+        others = 0
+        for event in self._connection.events():
+            if not (isinstance(event, Message) and event.message_finished):
+                others += 1
+                if others > MAX_FRAMES_AT_ONCE:
+                    raise TooManyFramesError
+                self._charge()
+            yield event
+
+
 class StrictWebSocket(ws_stream.WSStream):
     """A WebSocket whose client keeps to the order of things. When frames come before the connection is accepted,
     Hypercorn tells nobody, and we would wait for the next one for ever. Nor does it ever close one that it has refused.
     """
 
+    config: ServerConfig
+
+    async def _accept(self, message: Any) -> None:
+        await super()._accept(message)
+        limits = self.config.connections.limits
+        peer = self.scope["client"]
+        client = limits.clients.identify(None if peer is None else peer[0], self.scope["headers"])
+        self.connection = cast(Any, MeteredFrames(self.connection, lambda: limits.charge(client, REQUESTS)))
+
     async def handle(self, event: ProtocolEvent) -> None:
-        """Refuse what comes too early."""
+        """Refuse what comes too early, and too many frames."""
+        try:
+            await self._handle(event)
+        except (TooManyFramesError, TooManyRequestsError):
+            await self._send_wsproto_event(CloseConnection(code=CloseReason.POLICY_VIOLATION))
+            self.closed = True
+            if self.app_put is not None:
+                await self.app_put({"type": "websocket.disconnect", "code": CloseReason.POLICY_VIOLATION})
+            await self.send(StreamClosed(stream_id=self.stream_id))
+
+    async def _handle(self, event: ProtocolEvent) -> None:
         if self.closed:
             return
         if isinstance(event, EarlyData) and not self.handshake.accepted:

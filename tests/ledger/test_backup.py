@@ -144,6 +144,17 @@ def test_a_name_that_sqlite_would_take_for_its_own_is_refused(mint: Mint, suffix
         make(mint, mint.path.with_name(mint.path.name + suffix + suffix))
 
 
+@pytest.mark.parametrize("suffix", backup.SIDE_SUFFIXES)
+def test_a_name_beside_which_a_part_of_another_file_lies_is_refused(mint: Mint, target: Path, suffix: str) -> None:
+    """SQLite would read an old WAL of that name into the new copy."""
+    side = target.with_name(target.name + suffix)
+    side.write_bytes(b"")
+    with pytest.raises(BackupError, match="move it away"):
+        make(mint, target)
+    side.unlink()
+    make(mint, target)
+
+
 @pytest.mark.parametrize(
     "path", ["/nowhere/at/all", "/dev/null/copy", "/proc/copy", "x" * 300, "a\0b"], ids=lambda path: repr(path[:14])
 )

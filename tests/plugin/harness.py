@@ -99,9 +99,13 @@ class RawPlugin:
     def request(self, method: str, params: Any) -> dict[str, Any]:
         """Send a request and return its answer."""
         request_id = f"test#{next(self._ids)}"
-        assert self.process.stdin is not None
         request = {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
-        self.process.stdin.write(json.dumps(request) + "\n\n")
+        return self.answer_to(json.dumps(request), request_id)
+
+    def answer_to(self, text: str, request_id: str) -> dict[str, Any]:
+        """Send a request as it stands there and return its answer."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(text + "\n\n")
         self.process.stdin.flush()
         while (message := self._read()).get("id") != request_id:
             self.messages.append(message)

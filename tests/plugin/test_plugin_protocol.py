@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from plugin.options import OPTIONS
+from plugin.protocol import find_id
 from tests.plugin.harness import AT_ONCE_S, ENTRY_FILE, INSIDE, RawPlugin, free_port, is_free, wait_for
 
 BARE_PYTHON = (sys.executable, "-I", "-S")
@@ -356,3 +357,34 @@ def test_without_its_dependencies_it_uses_the_environment_beside_it(lonely: Path
         check=False,
     )
     assert str(lonely) in ran.stdout
+
+
+@pytest.mark.parametrize(
+    "params", ["[" + "9" * 5000 + "]", '{"id": ' + "[" * 100_000 + "]" * 100_000 + "}"], ids=["digits", "depth"]
+)
+@pytest.mark.parametrize("first", ["id", "params"])
+def test_parameters_that_can_not_be_read_are_refused_and_nothing_ends(raw: RawPlugin, params: str, first: str) -> None:
+    raw.manifest()
+    raw.init(cashu_listen=f"127.0.0.1:{free_port()}")
+    known, unreadable = '"id": "it#1", "method": "cashu-info"', f'"params": {params}'
+    parts = [known, unreadable] if first == "id" else [unreadable, known]
+    answer = raw.answer_to('{"jsonrpc": "2.0", ' + ", ".join(parts) + "}", "it#1")
+    assert answer["error"]["code"] == -32602
+    assert "result" in raw.request("cashu-info", {})
+
+
+@pytest.mark.parametrize(
+    ("payload", "found"),
+    [
+        (b'{"id": "a#1", "params": {}}', "a#1"),
+        (b'{"params": {"id": "no"}, "id": 7}', 7),
+        (b'{"x": "\\"id\\": 3", "y": ["id", "id"], "id": "a\\u0041"}', "aA"),
+        (b'{"id": ["no"]}', None),
+        (b'{"method": "x"}', None),
+        (b'["id", 3]', None),
+        (b"{", None),
+        (b"", None),
+    ],
+)
+def test_the_id_of_a_request_is_found_without_reading_the_rest(payload: bytes, found: object) -> None:
+    assert find_id(payload) == found

@@ -27,7 +27,8 @@ CONSTANTS = {
 MEGABYTE = 1024 * 1024
 BEARABLE_GROWTH = 64 * MEGABYTE
 FLOOD = 300 * MEGABYTE
-TEXT, CONTINUATION, FINAL, MASKED = 0x1, 0x0, 0x80, 0x80
+TEXT, CONTINUATION, PING, FINAL, MASKED = 0x1, 0x0, 0x9, 0x80, 0x80
+FRAMES_AT_ONCE = 10_000
 
 
 T = TypeVar("T")
@@ -65,6 +66,10 @@ class RawSocket:
             length = bytes([MASKED | 127]) + struct.pack(">Q", size)
         self._socket.settimeout(timeout_s)
         self._socket.sendall(bytes([opcode]) + length + bytes(4) + data)
+
+    def send_bytes(self, data: bytes) -> None:
+        """What may be several frames. Raises OSError once the mint has closed the connection."""
+        self._socket.sendall(data)
 
     def takes(self, *frames: bytes) -> bool:
         """Send these; whether the mint is still there."""
@@ -191,6 +196,22 @@ def test_a_message_without_end_is_not_collected(mint: Mint, purse: Purse) -> Non
     assert memory(mint) - before < BEARABLE_GROWTH
     assert_others_are_served(mint, purse, other)
     endless.close()
+    other.close()
+
+
+@pytest.mark.parametrize("opcode", [CONTINUATION, PING], ids=["pieces of a message", "pings"])
+def test_empty_frames_without_end_are_not_taken(mint: Mint, purse: Purse, opcode: int) -> None:
+    """They cost time and no memory: whoever sends many at once is disconnected."""
+    other = connected(lambda: Socket(mint))
+    flooding = connected(lambda: RawSocket(mint))
+    if opcode == CONTINUATION:
+        flooding.send(b" ", opcode=TEXT)
+    frames = bytes([opcode | (FINAL if opcode == PING else 0), MASKED, 0, 0, 0, 0]) * FRAMES_AT_ONCE
+    with pytest.raises(ConnectionError):
+        for _ in range(FLOOD // len(frames)):
+            flooding.send_bytes(frames)
+    assert_others_are_served(mint, purse, other)
+    flooding.close()
     other.close()
 
 
