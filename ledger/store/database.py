@@ -6,6 +6,7 @@ One writer (`ledger.store.writer`) changes it; readers work on their own connect
 from __future__ import annotations
 
 import fcntl
+import os
 import queue
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ BUSY_TIMEOUT_MS = 10_000
 LOCK_WAIT_S = 10.0
 """After a crash the process before this one may take a moment to go."""
 LOCK_RETRY_S = 0.1
+FILE_MODE = 0o600
 READERS = 4
 """Reader connections; a reader that finds none free waits for one."""
 
@@ -33,6 +35,7 @@ class Database:
         self.path = path
         try:
             self._lock = _lock(path)
+            _make_private(path)
             self.writer = _connect(path)
             migrate(self.writer)
             self._readers: queue.LifoQueue[apsw.Connection | None] = queue.LifoQueue()  # None: closed
@@ -88,6 +91,12 @@ def _lock(path: Path) -> IO[bytes]:
                 handle.close()
                 raise StartError(f"the ledger {path} is in use by another process (it holds {lock_path})") from error
         time.sleep(LOCK_RETRY_S)
+
+
+def _make_private(path: Path) -> None:
+    """A new file is for its owner only: the secrets of proofs and quotes are in it. What SQLite lays beside a database
+    gets the same mode."""
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, FILE_MODE))
 
 
 def _connect(path: Path) -> apsw.Connection:

@@ -304,3 +304,15 @@ def test_something_else_in_the_datastore_does_not_start(text: str) -> None:
 def test_a_record_of_a_newer_release_may_have_more_fields() -> None:
     text = json.dumps({"mint_id": "m", "epoch": 1, "commits": 2, "more": True})
     assert Record.from_json(text) == Record("m", 1, 2)
+
+
+def test_a_new_ledger_is_for_its_owner_only(tmp_path: Path) -> None:
+    """Proofs and quotes are in it, and in what SQLite lays beside it."""
+    mint = Mint(tmp_path / "ledger.sqlite3")
+    try:
+        modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.glob("ledger.sqlite3*")}
+        modes.pop("ledger.sqlite3.lock")
+        assert set(modes) >= {"ledger.sqlite3", "ledger.sqlite3-wal"}
+        assert set(modes.values()) == {0o600}
+    finally:
+        mint.close()

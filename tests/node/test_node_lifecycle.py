@@ -162,3 +162,21 @@ def test_logs_tell_what_happens_but_no_secrets(own_mint: Mint, own_purse: Purse,
     assert len(own_mint.confidential) > 20
     assert [line for line in own_mint.plugin_log_lines() if "cashu" in line or own_mint.url in line]
     assert own_mint.problems() == []
+
+
+@pytest.mark.parametrize("parameter", ["9" * 5000, "[" * 3000 + "]" * 3000], ids=["digits", "depth"])
+def test_parameters_that_can_not_be_read_do_not_end_the_plugin(own_mint: Mint, parameter: str) -> None:
+    """lightningd hands on what it was given."""
+    pid = own_mint.plugin_pid()
+    command = [
+        "lightning-cli",
+        f"--lightning-dir={own_mint.raw.daemon.lightning_dir}",
+        "--network=regtest",
+        "cashu-info",
+        parameter,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert "can't be read" in done.stdout + done.stderr
+    assert own_mint.plugin_pid() == pid
+    assert own_mint.cashu_info()["state"] == "ready"
