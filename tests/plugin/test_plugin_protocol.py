@@ -278,7 +278,7 @@ def test_the_shutdown_notification_ends_the_process(raw: RawPlugin) -> None:
 
 def test_stdout_carries_the_protocol_and_nothing_else(tmp_path: Path) -> None:
     plan = tmp_path / "inside.json"
-    plan.write_text('{"print": ["plugin.commands:info"]}')
+    plan.write_text('{"print": ["plugin.commands.status:describe"]}')
     with RawPlugin(tmp_path, PYTHONPATH=str(INSIDE), NUTBOLT_INSIDE=str(plan)) as plugin:
         plugin.manifest()
         plugin.init(cashu_listen=f"127.0.0.1:{free_port()}")
