@@ -154,8 +154,10 @@ def test_coins_are_told_apart_by_what_can_be_relied_on(make_mint: MakeMint) -> N
     purse.wait_sent(payout)
     balance = mint.node.rpc("cashu-balance")
     node = balance["node"]
+    coins = node["coins"]
+    assert (coins["confirmed_msat"], coins["reserved_msat"]) == (100_000_000, 200_000_000)
     assert node["on_the_way_msat"] > 5_000_000
-    assert node["coins"]["confirmed_msat"] + node["onchain_msat"] > 0
-    assert sum(node["coins"].values()) <= 300_000_000
+    assert coins["unconfirmed_msat"] + node["on_the_way_msat"] == coins["reserved_msat"]
+    assert node["onchain_msat"] == coins["confirmed_msat"] + coins["unconfirmed_msat"]
     assert balance["covered"] is True
     assert balance["owned_msat"] == node["channels_msat"] + node["onchain_msat"] + node["on_the_way_msat"]
