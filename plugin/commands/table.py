@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from plugin.commands import backups, books, keysets, melts, policy, status
+from plugin.commands import backups, books, keysets, melts, policy, qr, quotes, status
 from plugin.commands.parameters import Work
 
 
@@ -25,12 +25,14 @@ COMMANDS = (
     Command("cashu-info", (), status.info, reads_only=True),
     Command("cashu-balance", (), books.balance, reads_only=True),
     Command("cashu-audit", (), books.audit_books),
+    Command("cashu-quotes", ("kind", "state", "method", "limit", "before"), quotes.list_quotes, reads_only=True),
     Command("cashu-pending", ("handle",), melts.pending, reads_only=True),
     Command("cashu-resolve", ("handle", "outcome", "force", "reason", "preimage"), melts.resolve),
     Command("cashu-rotate", ("unit", "input_fee_ppk", "final_expiry"), keysets.rotate),
     Command("cashu-pause", ("what",), policy.pause),
     Command("cashu-unpause", ("what",), policy.unpause),
     Command("cashu-motd", ("message",), policy.motd),
+    Command("cashu-qr", ("text",), qr.draw, reads_only=True),
     Command("cashu-backup", ("path",), backups.make),
     Command("cashu-restore-check", ("path",), backups.check, reads_only=True),
 )

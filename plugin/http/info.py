@@ -29,7 +29,12 @@ class InfoResponse(BaseModel):
     pubkey: str
     version: str
     description: str
+    description_long: str | None = None
+    contact: list[dict[str, str]] | None = None
     motd: str | None = None
+    icon_url: str | None = None
+    tos_url: str | None = None
+    urls: list[str] | None = None
     time: int
     max_array_length: int
     nuts: dict[str, dict[str, Any]]
@@ -76,7 +81,15 @@ def describe(mint: Services) -> dict[str, Any]:
 
 def _said(mint: Services) -> dict[str, Any]:
     """What an operator may say or not. What is not said is left out: some wallets can't read null there."""
-    said = {"motd": mint.ledger.policy.motd}
+    settings = mint.settings
+    said = {
+        "description_long": settings.long_description,
+        "contact": [{"method": contact.method, "info": contact.info} for contact in settings.contact],
+        "motd": mint.ledger.policy.motd,
+        "icon_url": settings.icon_url,
+        "tos_url": settings.tos_url,
+        "urls": list(settings.urls),
+    }
     return {name: value for name, value in said.items() if value}
 
 
