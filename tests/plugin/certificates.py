@@ -13,9 +13,10 @@ from cryptography.x509.oid import NameOID
 
 
 def make_certificate(directory: Path, name: str = "mint", password: bytes | None = None) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that signs itself, and its key; replaces an older one of that name at once."""
+    """A certificate for 127.0.0.1 and `name` that signs itself, and its key; replaces an older one of that name."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
     now = datetime.datetime.now(datetime.UTC)
     certificate = (
         x509.CertificateBuilder()
@@ -25,7 +26,7 @@ def make_certificate(directory: Path, name: str = "mint", password: bytes | None
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.SubjectAlternativeName([address, x509.DNSName(name)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
