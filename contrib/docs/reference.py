@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from typing import Any
@@ -75,6 +76,7 @@ def _command(command: dict[str, Any]) -> str:
     parameters, _, below = str(command["usage"]).partition("\n")
     text = below or str(command.get("long_description") or command["description"])
     lines = "\n".join(line.strip() for line in text.strip().splitlines())
+    lines = re.sub(r"\{(\w+)\}", r"`\1`", lines)  # as pyln marks the parameters
     usage = f"lightning-cli {command['name']} {parameters.strip()}".strip()
     return f"\n### {command['name']}\n\n```\n{usage}\n```\n\n{lines}\n"
 
