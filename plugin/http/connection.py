@@ -307,8 +307,8 @@ class ImpatientServer(TCPServer):
 
     async def run(self) -> None:
         """Serve the connection, if there is room for it."""
-        if self.config.tls is not None:
-            self.config.tls.context.over(self.writer.get_extra_info("ssl_object"))
+        if self.config.tls is not None and (made := self.writer.get_extra_info("ssl_object")) is not None:
+            self.config.tls.context.over(made)
         name = self.writer.get_extra_info("peername")
         with self.config.connections.admit(name[0] if isinstance(name, tuple) else None) as admitted:
             if admitted:

@@ -54,7 +54,7 @@ class Shell:
         """Type a command. An invoice that it shows is paid by another node. It must end well."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(f"{command}\necho {shlex.quote(DONE)} $?\n")
+        self._process.stdin.write(f"{command}\nprintf '\\n%s %s\\n' {shlex.quote(DONE)} $?\n")
         self._process.stdin.flush()
         said: list[str] = []
         for line in self._process.stdout:
