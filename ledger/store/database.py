@@ -18,6 +18,7 @@ from typing import IO
 import apsw
 
 from ledger.errors import StartError, StorageError
+from ledger.store.place import require_usable
 
 BUSY_TIMEOUT_MS = 10_000
 LOCK_WAIT_S = 10.0
@@ -33,6 +34,7 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        require_usable(path)
         try:
             self._lock = _lock(path)
             _make_private(path)
