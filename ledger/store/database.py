@@ -6,6 +6,7 @@ One writer (`ledger.store.writer`) changes it; readers work on their own connect
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import queue
 import time
@@ -26,6 +27,8 @@ LOCK_RETRY_S = 0.1
 FILE_MODE = 0o600
 READERS = 4
 """Reader connections; a reader that finds none free waits for one."""
+
+log = logging.getLogger(__name__)
 
 
 class Database:
@@ -129,6 +132,8 @@ def migrate(connection: apsw.Connection) -> None:
             "it was used by a newer release, which must be installed again"
         )
     for number, step in enumerate(steps[version:], start=version + 1):
+        if version:  # not a new file: a large one takes its time, and the mint does not serve before
+            log.info("bringing the ledger from schema version %d to %d of %d", number - 1, number, len(steps))
         connection.execute("BEGIN IMMEDIATE")
         try:
             connection.execute(step)
