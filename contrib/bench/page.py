@@ -80,7 +80,9 @@ def render(parts: dict[str, Part]) -> str:
         text = importlib.import_module(PARTS[name]).render(part).strip()
         versions = ", ".join(f"{program} {version}" for program, version in part["versions"].items())
         place = f"{part['cpus']} CPUs ({part['cpu']}), load average before: {part['load_before']}"
-        blocks.append(f"{text}\n\n*{part['date']}, {part['seconds']} s, commit {part['commit']}; {place}; {versions}*\n")
+        blocks.append(
+            f"{text}\n\n*{part['date']}, {part['seconds']} s, commit {part['commit']}; {place}; {versions}*\n"
+        )
     return "\n".join(blocks)
 
 

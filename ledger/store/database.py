@@ -25,6 +25,8 @@ LOCK_WAIT_S = 10.0
 """After a crash the process before this one may take a moment to go."""
 LOCK_RETRY_S = 0.1
 FILE_MODE = 0o600
+SYNCHRONOUS = "FULL"
+"""An answer is given only after its commit, so the commit must have reached the disk."""
 READERS = 4
 """Reader connections; a reader that finds none free waits for one."""
 
@@ -107,8 +109,7 @@ def _connect(path: Path) -> apsw.Connection:
     connection.set_busy_timeout(BUSY_TIMEOUT_MS)
     if connection.pragma("journal_mode", "wal") != "wal":
         raise StartError(f"the ledger {path} lies on a file system where SQLite can't use write-ahead logging")
-    # An answer is given only after its commit, so the commit must have reached the disk.
-    connection.pragma("synchronous", "FULL")
+    connection.pragma("synchronous", SYNCHRONOUS)
     connection.pragma("foreign_keys", True)
     return connection
 
