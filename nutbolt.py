@@ -12,7 +12,18 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-REQUIRED = ("pyln", "apsw", "coincurve", "hypercorn", "pydantic", "quart", "quart_schema", "throttled")
+REQUIRED = (
+    "pyln",
+    "apsw",
+    "coincurve",
+    "hypercorn",
+    "pydantic",
+    "quart",
+    "quart_schema",
+    "throttled",
+    "segno",
+    "prometheus_client",
+)
 
 
 def main() -> None:

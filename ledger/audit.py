@@ -90,6 +90,12 @@ def outstanding(db: apsw.Connection) -> dict[str, int]:
     return totals
 
 
+def surplus_msat(db: apsw.Connection) -> int:
+    """What came in, less what went out, by the books of the methods: what stands against what is owed."""
+    kept = "SELECT coalesce(sum(received_msat - paid_out_msat - routing_fees_msat), 0) FROM method_books"
+    return int(db.execute(kept).get) - sum(entry.lost_msat for entry in resolution.forced(db))
+
+
 def audit(db: apsw.Connection) -> Audit:
     """Recompute every figure of the books from the rows they count, and compare."""
     keysets = tuple(keyset_books(db))

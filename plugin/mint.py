@@ -41,6 +41,7 @@ from plugin.node.rpc import NodeRpc, NodeUnavailableError, OutcomeUnknownError, 
 from plugin.node.view import Node
 from plugin.options import Settings
 from plugin.services import Services
+from plugin.solvency import Solvency
 from plugin.tasks import Supervisor
 
 RECORD_KEY = ["cashu", "ledger"]
@@ -203,8 +204,9 @@ class Mint:
         await self._patiently(receipts.find_deleted)
         verdicts.start(run)
         parts = MintParts(settings, ledger, self._outcomes, self._supervisor)
+        routes = Routes(self._rpc)
         pricing = Pricing(
-            Routes(self._rpc),
+            routes,
             self._supervisor,
             info.id,
             percent=settings.fee_reserve_percent,
@@ -227,7 +229,8 @@ class Mint:
         dispatch = _dispatcher(verdicts, resolver, receipts, followed)
         self._supervisor.forever("node events", self.events.consume(dispatch))
         self._supervisor.forever("ledger record", self._keep_record(ledger))
-        self.services = Services(settings, ledger, methods, verdicts, payouts, resolver, hub)
+        solvency = Solvency(ledger, self.node, routes)
+        self.services = Services(settings, ledger, methods, verdicts, payouts, resolver, hub, solvency)
         http_app.install(self._app, self.services)
         self._why_not_ready = None
         log.info("the mint is ready at %s", self.url)

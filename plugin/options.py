@@ -6,11 +6,13 @@ whereas a plugin that refuses a value only disables itself.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
+from urllib.parse import urlsplit
 
 from ledger import methods
 from ledger.keysets import MAX_INPUT_FEE_PPK
@@ -30,10 +32,22 @@ MAX_CONFIRMATIONS = 100
 MAX_EXPIRY_DAYS = 3650
 MAX_RATE_PERCENT = 1_000_000
 MAX_PROXIES = 100
+MAX_LONG_DESCRIPTION_LENGTH = 10_000
+MAX_CONTACTS = 20
+MAX_URLS = 20
+MAX_URL_LENGTH = 2000
 
 
 class OptionError(Exception):
     """An option's value can't be used; the text names the option, the value and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """A way to reach the operator (NUT-06): `method` names it (email, nostr, …), `info` is the address there."""
+
+    method: str
+    info: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +58,11 @@ class Settings:
     db: str
     name: str
     description: str
+    long_description: str
+    contact: tuple[Contact, ...]
+    urls: tuple[str, ...]
+    icon_url: str
+    tos_url: str
     units: tuple[str, ...]
     methods: tuple[str, ...]
     onchain_min: int
@@ -131,6 +150,40 @@ def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
         raise ValueError("must be a list of addresses or networks, for example 127.0.0.1,10.0.0.0/8") from None
 
 
+def _contacts(text: str) -> tuple[Contact, ...]:
+    contacts = []
+    for entry in text.split(","):
+        method, separator, info = (part.strip() for part in entry.partition(":"))
+        if not entry.strip():
+            continue
+        if not separator or re.fullmatch("[a-z0-9_-]{1,30}", method) is None or not info or not info.isprintable():
+            raise ValueError("must be a list of method:address, for example email:me@example.org,nostr:npub1…")
+        contacts.append(Contact(method, info))
+    if len(contacts) > MAX_CONTACTS or len(text) > MAX_DESCRIPTION_LENGTH:
+        raise ValueError(f"must be at most {MAX_CONTACTS} ways, and {MAX_DESCRIPTION_LENGTH} characters")
+    return tuple(contacts)
+
+
+def _url(text: str) -> str:
+    if not text:
+        return ""
+    try:
+        parts = urlsplit(text)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        is_url = False
+    if not is_url or not text.isascii() or not text.isprintable() or " " in text or len(text) > MAX_URL_LENGTH:
+        raise ValueError("must be a URL that begins with http:// or https://")
+    return text
+
+
+def _urls(text: str) -> tuple[str, ...]:
+    urls = tuple(_url(entry.strip()) for entry in text.split(",") if entry.strip())
+    if len(urls) > MAX_URLS:
+        raise ValueError(f"must be at most {MAX_URLS} URLs")
+    return urls
+
+
 def _list_of(*known: str) -> Callable[[str], tuple[str, ...]]:
     def parse(text: str) -> tuple[str, ...]:
         chosen = tuple(name.strip().lower() for name in text.split(",") if name.strip())
@@ -164,6 +217,29 @@ OPTIONS = (
         "What the mint says of itself to wallets.",
         _text(MAX_DESCRIPTION_LENGTH),
     ),
+    Option(
+        "cashu-long-description",
+        "long_description",
+        "",
+        "The same at greater length.",
+        _text(MAX_LONG_DESCRIPTION_LENGTH),
+    ),
+    Option(
+        "cashu-contact",
+        "contact",
+        "",
+        "How wallets' users reach the operator, separated by commas: email:me@example.org,nostr:npub1…",
+        _contacts,
+    ),
+    Option(
+        "cashu-urls",
+        "urls",
+        "",
+        "Where the mint can be reached from outside, separated by commas, the best first: https://mint.example.org.",
+        _urls,
+    ),
+    Option("cashu-icon-url", "icon_url", "", "A picture of the mint, shown by wallets.", _url),
+    Option("cashu-tos-url", "tos_url", "", "The mint's terms of service.", _url),
     Option(
         "cashu-units", "units", "sat", "Units of the ecash, separated by commas: sat, msat.", _list_of(*MSAT_PER_UNIT)
     ),

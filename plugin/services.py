@@ -15,6 +15,7 @@ from plugin.methods.payouts import Payouts
 from plugin.methods.resolver import Resolver
 from plugin.methods.verdict import Verdicts
 from plugin.options import Settings
+from plugin.solvency import Solvency
 
 EXTENSION = "nutbolt"
 
@@ -22,7 +23,7 @@ EXTENSION = "nutbolt"
 @dataclass(frozen=True, slots=True)
 class Services:
     """A running mint. `methods`: those that are switched on, by their names; `payouts`: who decides about on-chain
-    melts, if there are any or can be."""
+    melts, if there are any or can be; `solvency`: what is owed, and what the node owns."""
 
     settings: Settings
     ledger: Ledger
@@ -31,6 +32,7 @@ class Services:
     payouts: Payouts | None
     resolver: Resolver
     hub: Hub
+    solvency: Solvency
 
     def method(self, name: str) -> Method:
         """The payment method of this name; it must be switched on."""

@@ -34,6 +34,8 @@ ADDRESSES = 2000
 """From which the attackers claim to come."""
 OPENING_AT_ONCE = 200
 ENDED_WAIT_S = 0.5
+REST_S = 2.0
+"""Between the honest wallet's rounds: each asks the node three times, and a client may do so twice a second."""
 MEGABYTE = 1024 * 1024
 MOST_MEMORY = 2048 * MEGABYTE
 """More than this is a finding: small machines run mints."""
@@ -239,7 +241,7 @@ class Honest(threading.Thread):
             except Exception as error:
                 self.failures.append(f"the honest wallet: {type(error).__name__}: {error}"[:200])
             self.slowest_s = max(self.slowest_s, time.monotonic() - begun)
-            self._end.wait(0.2)
+            self._end.wait(REST_S)
         purse.client.close()
 
     def stop(self) -> None:

@@ -123,7 +123,9 @@ class OnchainMethod(Method):
         return await self._store_mint_quote(quote)
 
     async def create_melt_quote(self, request: MeltQuoteOnchainRequest) -> MeltQuote:
-        """Price a payment. Raises 11013, 11006, and 20000 for a bad address, or if the node can't pay it now."""
+        """Price a payment. Raises 11013, 11006, and 20000 for a bad address, if the node can't pay it now, or while
+        melting is paused."""
+        self._ledger.policy.require_melting()
         self._check_unit(request.unit)
         amount_msat = to_msat(request.amount, request.unit)
         self.melt_limits.check(amount_msat, request.unit)

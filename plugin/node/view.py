@@ -55,10 +55,15 @@ class PathHead:
 
 @dataclass(frozen=True, slots=True)
 class Funds:
-    """What the node owns, in millisatoshis."""
+    """What the node owns, in millisatoshis. `channels_msat`: its side of the `channels` that are open; `onchain_msat`:
+    the coins that count (see `Node.funds`). The rest says how all coins of its wallet stand."""
 
+    channels: int
     channels_msat: int
     onchain_msat: int
+    confirmed_msat: int
+    unconfirmed_msat: int
+    reserved_msat: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,14 +175,19 @@ class Node:
         A coin that is reserved is about to be spent, so it doesn't count; nor does one that is in no block yet, which
         the node goes on listing if it never comes there, unless it comes from one of these transactions."""
         found = await self._rpc.call("listfunds")
-        channels = sum(c["our_amount_msat"] for c in found["channels"] if c["state"] not in ENDED_CHANNEL_STATES)
-        coins = sum(
-            output["amount_msat"]
-            for output in found["outputs"]
-            if (output["status"] == "confirmed" and not output["reserved"])
-            or (output["status"] == "unconfirmed" and output["txid"] in own_txids)
-        )
-        return Funds(channels, coins)
+        channels = [c["our_amount_msat"] for c in found["channels"] if c["state"] not in ENDED_CHANNEL_STATES]
+        counted = confirmed = unconfirmed = reserved = 0
+        for output in found["outputs"]:
+            msat = output["amount_msat"]
+            if output["status"] == "unconfirmed":
+                unconfirmed += msat
+                counted += msat if output["txid"] in own_txids else 0
+            elif output["reserved"]:
+                reserved += msat
+            elif output["status"] == "confirmed":
+                confirmed += msat
+                counted += msat
+        return Funds(len(channels), sum(channels), counted, confirmed, unconfirmed, reserved)
 
     # --- receiving ------------------------------------------------------------------------------------------------
 
