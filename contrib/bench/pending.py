@@ -114,7 +114,9 @@ def _begin(mint: Mint, plans: Sequence[Planned]) -> dict[str, Any]:
     most_per_s = first / burst["seconds"]
     _rest(mint, first)
     used = cpu_s(mint)
-    steady = _said(work="arrive", per_s=most_per_s / 2, bodies=[json.dumps(plan.body) for plan in plans[first:]], **place)
+    steady = _said(
+        work="arrive", per_s=most_per_s / 2, bodies=[json.dumps(plan.body) for plan in plans[first:]], **place
+    )
     _rest(mint, len(plans))
     answered = in_ms(steady["times"])
     return {

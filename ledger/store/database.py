@@ -19,6 +19,7 @@ from typing import IO
 import apsw
 
 from ledger.errors import StartError, StorageError
+from ledger.store.checkpoint import Checkpointer
 
 BUSY_TIMEOUT_MS = 10_000
 LOCK_WAIT_S = 10.0
@@ -48,6 +49,7 @@ class Database:
                 reader = _connect(path)
                 reader.pragma("query_only", True)
                 self._readers.put(reader)
+            self._checkpointer = Checkpointer(self.writer, _connect(path))
         except (apsw.Error, OSError, ValueError) as error:
             raise StartError(f"cannot open the ledger {path}: {error}") from error
 
@@ -75,6 +77,7 @@ class Database:
                 break
             reader.close()
         self._readers.put(None)
+        self._checkpointer.close()
         self.writer.close()
         self._lock.close()
 

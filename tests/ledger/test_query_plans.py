@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import apsw
 import pytest
@@ -21,7 +22,14 @@ METHODS_WITH_SQL = {"execute": 0, "executemany": 0}
 FUNCTIONS_WITH_SQL = {"fetch_all": 1, "fetch_one": 1}
 NOT_SQL = {"query.fetch_all", "query.fetch_one", "database.migrate"}
 """They are handed a statement from elsewhere."""
-LOCALS = {"marks": "?, ?", "columns": ("id", "method"), "table": "proofs", "condition": "p.spent_at IS NOT NULL"}
+LOCALS: dict[str, dict[str, Any]] = {
+    "inputs.states": {"marks": "?, ?"},
+    "outputs.find": {"marks": "?, ?"},
+    "melt_quote._insert": {"columns": ("id", "method"), "marks": "?, ?"},
+    "audit._sum_by_keyset": {"table": "proofs", "condition": "p.spent_at IS NOT NULL"},
+    "policy.pause": {"column": "melting_paused_at", "value": "NULL"},
+    "quotes._select": {"columns": ("id",), "table": "melt_quotes", "conditions": ("method = ?",)},
+}
 """What statements are made of that are put together when they are run."""
 WITHOUT_A_PLAN = {"BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE"}
 SMALL = {"ledger", "keysets", "method_books", "sqlite_schema"}
@@ -45,6 +53,7 @@ SCANS = {
     "melt_quote.count_pending": IN_FLIGHT,
     "melt_quote.sum_pending_msat": IN_FLIGHT,
     "node.note_rollback": "once, when the node's database was put back to an older copy",
+    "quotes._select": "for the operator's list: from the newest on, until its limit is filled",
     "resolution.given_up": FORCED,
     "resolution.forced": FORCED,
 }
@@ -74,11 +83,18 @@ def statements() -> Iterator[Statement]:
 
 def _of_function(module: ModuleType, name: str, function: ast.FunctionDef) -> Iterator[Statement]:
     place = f"{name}.{function.name}"
+    constants = {
+        node.targets[0].id: node.value.value
+        for node in ast.walk(function)
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and isinstance(node.value, ast.Constant)
+    }
     for call in ast.walk(function):
         if place in NOT_SQL or not isinstance(call, ast.Call) or (at := _position(call)) is None:
             continue
         code = compile(ast.Expression(call.args[at]), place, "eval")
-        sql = str(eval(code, {**vars(module), **LOCALS}))  # the project's own source
+        sql = str(eval(code, {**vars(module), **constants, **LOCALS.get(place, {})}))  # the project's own source
         if sql.split(maxsplit=1)[0] not in WITHOUT_A_PLAN:
             yield Statement(place, sql)
 
