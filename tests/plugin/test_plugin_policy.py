@@ -96,7 +96,7 @@ def test_the_message_of_the_day_is_shown_at_once_and_stays(make_mint: MakeMint) 
         ("cashu-motd", {"message": "\u202edesrever"}, "printable"),
         ("cashu-motd", {"message": " "}, "blank"),
         ("cashu-motd", {"message": 5}, "must be text"),
-        ("cashu-balance", {"of": "whom"}, "takes no arguments"),
+        ("cashu-balance", {"of": "whom"}, "takes only format"),
     ],
 )
 def test_what_commands_refuse(mint: Mint, command: str, params: dict[str, Any], why: str) -> None:
