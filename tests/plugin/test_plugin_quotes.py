@@ -18,7 +18,8 @@ from tests.plugin.onchain import ChainPurse
 
 OPTIONS = {"onchain_min": 1000}
 READ_ONLY_RUNE = ("list", "get", "summary")
-"""What the restriction `readonly` of Core Lightning allows: every command whose name begins so."""
+"""What the restriction `readonly` of Core Lightning allows: every command whose name begins with one of the first two,
+and the third."""
 
 
 def quotes(mint: Mint, **params: Any) -> list[dict[str, Any]]:
