@@ -19,6 +19,7 @@ from ledger.models import ErrorResponse
 from plugin.http import info, keys, limits, melt, mint, state, swap, websocket
 from plugin.http.connection import BusyError, MeteredHttp, MeteredRequest
 from plugin.http.limits import RateLimits, TooManyRequestsError
+from plugin.http.pages import assets, user
 from plugin.http.wire import MAX_BODY_BYTES, refusal
 from plugin.methods.method import Method
 from plugin.node.rpc import NodeUnavailableError, OutcomeUnknownError, RpcError
@@ -88,7 +89,7 @@ def create_app(
     app.asgi_http_class = MeteredHttp
     app.asgi_websocket_class = websocket.Intake
     app.extensions[limits.EXTENSION] = rate_limits
-    for module in (info, keys, swap, state, websocket):
+    for module in (info, keys, swap, state, websocket, assets, user):
         app.register_blueprint(module.blueprint)
     for method in methods:
         app.register_blueprint(mint.blueprint(method))
