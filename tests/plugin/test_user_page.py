@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from plugin import icon
 from plugin.http.pages import words
 from plugin.options import OptionError, parse
 from tests.plugin.conftest import MakeMint
-from tests.plugin.harness import Mint
+from tests.plugin.harness import Mint, running
 
 HOSTILE = "<script>alert(1)</script> & \"'{{ 7*7 }}"
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
@@ -64,11 +65,83 @@ def test_each_nut_of_the_info_is_told_or_known_to_be_no_news(mint: Mint) -> None
     assert set(mint.http.get("/v1/info").json()["nuts"]) - {"4", "5", "10"} <= set(words.NUTS)
 
 
-def test_what_the_operator_writes_stays_text(make_mint: MakeMint) -> None:
-    mint = make_mint(name=HOSTILE, description=HOSTILE)
-    _, page = look(mint)
-    assert page.text.count(HOSTILE) == 3  # title, heading, description
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mint]:
+    """A mint whose operator has said all that he can say, behind a proxy, and that may not issue anything."""
+    directory = tmp_path_factory.mktemp("other")
+    (icon := directory / "icon.png").write_bytes(PNG)
+    mint = Mint(
+        directory / "node",
+        name=HOSTILE,
+        description=HOSTILE,
+        long_description=HOSTILE,
+        contact=f"mail:{HOSTILE},web:javascript:alert(1),email:me@example.org,nostr:npub1abc,x:@mint",
+        urls="https://mint.example/,http://abcdefgh.onion",
+        icon=str(icon),
+        icon_url="https://elsewhere.example/icon.png",
+        tos_url="https://mint.example/terms?a=1&b=2",
+        trusted_proxies="127.0.0.1",
+        max_outstanding=1,
+        min_mint=2,
+    )
+    with running(mint):
+        yield mint
+
+
+def test_what_the_operator_writes_stays_text(other: Mint) -> None:
+    other.node.rpc("cashu-motd", message=HOSTILE)
+    _, page = look(other)
+    assert page.text.count(HOSTILE) == 6  # title, heading, description, message of the day, about, contact
     assert page.all("script") == []
+    links = [a["href"] for a in page.all("a")]
+    assert "mailto:me@example.org" in links
+    assert "https://x.com/mint" in links
+    assert "https://mint.example/terms?a=1&b=2" in links
+    assert not any("javascript" in str(link) or "npub" in str(link) for link in links)
+
+
+def test_what_is_disabled_is_said(other: Mint) -> None:
+    assert "No new ecash" in look(other)[1].text
+    other.node.rpc("cashu-pause", what="melting")
+    assert "not paid out either" in look(other)[1].text
+    other.node.rpc("cashu-unpause")
+    assert "not paid out either" not in look(other)[1].text
+
+
+def test_the_operators_own_picture_and_never_one_from_elsewhere(other: Mint) -> None:
+    answer, page = look(other)
+    (source,) = {a["src"] for a in page.all("img")}
+    picture = other.http.get(str(source))
+    assert picture.content == PNG
+    assert picture.headers["content-type"] == "image/png"
+    assert "elsewhere.example" not in answer.text
+
+
+def test_wallets_find_the_picture_that_the_mint_serves(make_mint: MakeMint, tmp_path: Path) -> None:
+    (icon := tmp_path / "icon.png").write_bytes(PNG)
+    mint = make_mint(icon=str(icon), urls="https://mint.example/sub/")
+    url = mint.http.get("/v1/info").json()["icon_url"]
+    assert url.startswith("https://mint.example/sub/pages/")
+    assert mint.http.get(url.removeprefix("https://mint.example/sub")).content == PNG
+
+
+@pytest.mark.parametrize(
+    ("host", "first"),
+    [
+        ("mint.example", "https://mint.example"),
+        ("elsewhere.example", "https://mint.example"),
+        ("abcdefgh.onion", "http://abcdefgh.onion"),
+        ("ABCDEFGH.onion", "http://abcdefgh.onion"),
+    ],
+)
+def test_of_the_operators_addresses_the_one_by_which_it_was_asked_for_comes_first(
+    other: Mint, host: str, first: str
+) -> None:
+    answer, page = look(other, host=host)
+    assert f'<code class="url">{first}</code>' in answer.text
+    assert "https://mint.example" in page.text
+    assert "http://abcdefgh.onion" in page.text
+    assert "elsewhere.example" not in answer.text
 
 
 def test_it_may_load_nothing_from_elsewhere_and_run_nothing(mint: Mint) -> None:
@@ -135,21 +208,6 @@ def test_only_a_trusted_proxy_says_that_it_was_asked_over_tls(mint: Mint, make_m
     ):
         headers = {"host": "mint.example", "x-forwarded-proto": told}
         assert f"{scheme}://mint.example" in look(asked, **headers)[1].text
-
-
-def test_a_mint_that_is_full_says_so(make_mint: MakeMint) -> None:
-    mint = make_mint(max_outstanding=1, min_mint=2)
-    assert "No new ecash" in look(mint)[1].text
-
-
-def test_the_operators_own_picture(make_mint: MakeMint, tmp_path: Path) -> None:
-    path = tmp_path / "icon.png"
-    path.write_bytes(PNG)
-    _, page = look(mint := make_mint(icon=str(path)))
-    (source,) = {a["src"] for a in page.all("img")}
-    answer = mint.http.get(str(source))
-    assert answer.content == PNG
-    assert answer.headers["content-type"] == "image/png"
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from plugin.services import services
 
 PATH = "/pages"
 FOR_EVER = "public, max-age=31536000, immutable"
-"""Files are named with their digest: a new version has a new address."""
+"""Addresses hold a digest of all files together, which name each other: a new version has new addresses."""
 DIGEST_DIGITS = 12
 
 TYPES = {
@@ -47,22 +47,27 @@ _environment = Environment(loader=PackageLoader("plugin.http.pages"), autoescape
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """One file. `address`: where pages find it."""
+    """One file. `address`: its path on the mint."""
 
-    name: str
+    address: str
     content: bytes
     content_type: str
 
-    @property
-    def address(self) -> str:
-        """Its path on the mint, with the digest of its content."""
-        return f"{PATH}/{hashlib.sha256(self.content).hexdigest()[:DIGEST_DIGITS]}/{self.name}"
+
+def _digest(*contents: bytes) -> str:
+    return hashlib.sha256(b"".join(hashlib.sha256(content).digest() for content in contents)).hexdigest()[
+        :DIGEST_DIGITS
+    ]
 
 
 def _load() -> dict[str, Asset]:
     folder = resources.files("plugin.http.pages") / "static"
-    files = [file for file in folder.iterdir() if file.name.rpartition(".")[2] in TYPES]
-    return {file.name: Asset(file.name, file.read_bytes(), TYPES[file.name.rpartition(".")[2]]) for file in files}
+    files = {file.name: file.read_bytes() for file in folder.iterdir() if file.name.rpartition(".")[2] in TYPES}
+    digest = _digest(*(content for _, content in sorted(files.items())))
+    return {
+        name: Asset(f"{PATH}/{digest}/{name}", content, TYPES[name.rpartition(".")[2]])
+        for name, content in files.items()
+    }
 
 
 ASSETS = _load()
@@ -80,7 +85,9 @@ _environment.globals["address"] = address
 @lru_cache(maxsize=1)
 def icon_of(icon: Icon | None) -> Asset:
     """The operator's picture, or ours."""
-    return ASSETS["icon.svg"] if icon is None else Asset("icon", icon.content, icon.content_type)
+    if icon is None:
+        return ASSETS["icon.svg"]
+    return Asset(f"{PATH}/{_digest(icon.content)}/icon", icon.content, icon.content_type)
 
 
 @blueprint.get(f"{PATH}/<digest>/<name>")
@@ -95,6 +102,7 @@ async def asset(digest: str, name: str) -> Response:
             raise NotFound
     response = Response(found.content, content_type=found.content_type)
     response.headers.update(HEADERS)
+    response.headers["cross-origin-resource-policy"] = "cross-origin"  # wallets in browsers show the picture
     # Opened by itself a picture is a document.
     response.headers["content-security-policy"] = f"{POLICY}; style-src 'unsafe-inline'"
     response.headers["cache-control"] = FOR_EVER
