@@ -149,6 +149,7 @@ BAD_VALUES: dict[str, tuple[Any, ...]] = {
         "a..b:3338",
         f"{'a' * 100}:3338",
     ),
+    "cashu-metrics-listen": ("9339", "127.0.0.1", "127.0.0.1:port", "127.0.0.1:65536", ":9339"),
     "cashu-db": ("", "a\0b"),
     "cashu-name": ("x" * 201, "bell\a", "line\nbreak"),
     "cashu-description": ("x" * 2001, "tab\tbell\a"),
