@@ -21,9 +21,12 @@ from typing import Any, TextIO
 
 from pyln.client import Plugin
 
+from ledger.errors import StartError
+from ledger.store.place import require_usable
 from plugin import logs
 from plugin.commands.declare import declare
 from plugin.http import server
+from plugin.http.tls import CertificateError, Tls
 from plugin.mint import Mint, Surroundings
 from plugin.node.events import BlockAdded, CoinsMoved, EventsLost, InvoicePaid, NodeEvent, PartFailed, PartSucceeded
 from plugin.options import OPTIONS, OptionError, Settings, parse
@@ -182,7 +185,15 @@ def _require_version(version: str) -> None:
 
 def _surroundings(settings: Settings, configuration: dict[str, Any]) -> Surroundings:
     directory = Path(configuration["lightning-dir"])
-    return Surroundings(settings, directory, directory / configuration["rpc-file"], bool(configuration["startup"]))
+    try:
+        require_usable(directory / settings.db)
+    except StartError as error:
+        raise RefusalError(f"cashu-db={settings.db}: {error}") from error
+    try:
+        tls = Tls(directory / settings.tls_cert, directory / settings.tls_key) if settings.tls_cert else None
+    except CertificateError as error:
+        raise RefusalError(str(error)) from error
+    return Surroundings(settings, directory, directory / configuration["rpc-file"], bool(configuration["startup"]), tls)
 
 
 def _bind(option: str, address: tuple[str, int]) -> socket.socket:

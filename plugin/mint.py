@@ -23,6 +23,7 @@ from plugin.http import metrics as http_metrics
 from plugin.http import server
 from plugin.http.limits import RateLimits
 from plugin.http.subscriptions import Hub
+from plugin.http.tls import Tls
 from plugin.methods.lightning import Lightning, LightningMethod
 from plugin.methods.method import Method
 from plugin.methods.method import Mint as MintParts
@@ -68,12 +69,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What lightningd tells a plugin at `init`. `node_started`: the node has just started, not the plugin alone."""
+    """What lightningd tells a plugin at `init`. `node_started`: the node has just started, not the plugin alone; `tls`:
+    what the options say of HTTPS, loaded."""
 
     settings: Settings
     directory: Path
     rpc_socket: Path
     node_started: bool
+    tls: Tls | None
 
 
 class Mint:
@@ -119,19 +122,23 @@ class Mint:
     def url(self) -> str:
         """Where it listens."""
         host, port = self._socket.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        scheme = "http" if self._surroundings.tls is None else "https"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     # --- life -----------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Serve until `stop`; recovery goes on beside it."""
+        tls = self._surroundings.tls
         serving = self._supervisor.spawn(
-            "http server", server.run(self._app, self._socket, self._stop, self._rate_limits)
+            "http server", server.run(self._app, self._socket, self._stop, self._rate_limits, tls)
         )
         self._supervisor.watch(serving)
         if self._metrics_socket is not None:
             measuring = http_metrics.run(self._metrics, self._metrics_socket, self._stop, self._rate_limits)
             self._supervisor.forever("metrics server", measuring)
+        if tls is not None:
+            self._supervisor.forever("certificate", tls.follow())
         self._supervisor.background("start", self._start())
         await self._stop.wait()
         self._why_not_ready = "the mint is stopping"

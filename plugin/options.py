@@ -34,6 +34,7 @@ MAX_CONFIRMATIONS = 100
 MAX_EXPIRY_DAYS = 3650
 MAX_RATE_PERCENT = 1_000_000
 MAX_PROXIES = 100
+MAX_PORT = 65535
 MAX_LONG_DESCRIPTION_LENGTH = 10_000
 MAX_CONTACTS = 20
 MAX_URLS = 20
@@ -57,6 +58,8 @@ class Settings:
     """All options. Amounts are in satoshis unless a name says otherwise; 0 as a maximum means no limit."""
 
     listen: tuple[str, int]
+    tls_cert: str
+    tls_key: str
     db: str
     name: str
     description: str
@@ -143,10 +146,17 @@ def _path(text: str) -> str:
     return text
 
 
+def _path_or_none(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must be a path")
+    return text
+
+
 def _listen(text: str) -> tuple[str, int]:
     host, separator, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not separator or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+    is_number = port.isascii() and port.isdigit() and len(port) <= len(str(MAX_PORT))  # Python reads no longer ones
+    if not separator or not host or not is_number or int(port) > MAX_PORT:
         raise ValueError("must be address:port, for example 127.0.0.1:3338 or [::1]:3338")
     return host, int(port)
 
@@ -225,6 +235,16 @@ OPTIONS = (
         "Whoever reaches it sees the mint's figures.",
         _optional_listen,
     ),
+    Option(
+        "cashu-tls-cert",
+        "tls_cert",
+        "",
+        "The certificate for HTTPS, with its chain (PEM); a relative path starts at the node's network directory. "
+        "Without it the mint speaks HTTP, which is for this machine, a reverse proxy or Tor. A renewed one is used "
+        "within a minute.",
+        _path_or_none,
+    ),
+    Option("cashu-tls-key", "tls_key", "", "The private key of cashu-tls-cert (PEM, not encrypted).", _path_or_none),
     Option(
         "cashu-db",
         "db",
@@ -433,6 +453,9 @@ def parse(values: Mapping[str, Any]) -> Settings:
         except ValueError as error:
             raise OptionError(f"{option.name}={value[:100]!r}: {error}") from None
     settings = Settings(**fields)
+    if bool(settings.tls_cert) != bool(settings.tls_key):
+        given, lacking = ("cert", "key") if settings.tls_cert else ("key", "cert")
+        raise OptionError(f"cashu-tls-{given} is set, but cashu-tls-{lacking} is not: HTTPS needs both")
     for what, minimum, maximum in (
         ("mint", settings.min_mint, settings.max_mint),
         ("melt", settings.min_melt, settings.max_melt),
