@@ -146,6 +146,7 @@ def test_a_balance_that_is_not_covered_says_so(make_mint: MakeMint) -> None:
     )
 
 
+@pytest.mark.slow
 def test_coins_are_told_apart_by_what_can_be_relied_on(make_mint: MakeMint) -> None:
     mint = make_mint(onchain_min=1000)
     purse = ChainPurse(mint)
