@@ -34,8 +34,8 @@ PAGE = ROOT / "contrib" / "docs" / "watching.md"
 OTHERS = {"up"}
 """What Prometheus itself measures."""
 WORDS = {
-    *("absent", "and", "by", "count", "for", "histogram_quantile", "increase", "max", "min", "on", "or", "rate"),
-    *("sum", "unless", "without"),
+    *("absent", "and", "by", "count", "for", "histogram_quantile", "increase", "max", "min", "offset", "on", "or"),
+    *("rate", "sum", "unless", "without"),
 }
 """Functions and keywords of PromQL, as far as they are used."""
 
