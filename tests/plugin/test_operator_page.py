@@ -132,6 +132,13 @@ def test_the_page_itself_holds_no_figure(mint: Mint) -> None:
     assert "<script>" not in answer.text
 
 
+def test_with_a_slash_it_is_at_the_same_place(mint: Mint) -> None:
+    """What it loads is named as seen from there."""
+    answer = mint.http.get("/operator/")
+    assert answer.status_code == 308
+    assert answer.headers["location"] == "../operator"
+
+
 @pytest.mark.slow
 def test_questions_with_a_rune_have_a_budget(make_mint: MakeMint) -> None:
     mint = make_mint(operator_page="true", rate_limit_local="10")
