@@ -21,7 +21,7 @@ from plugin.methods.verdict import Verdicts
 from plugin.node.rpc import NodeUnavailableError, OutcomeUnknownError, RpcError
 from plugin.node.runes import Runes
 from plugin.operator.health import Facts, check
-from plugin.operator.history import History
+from plugin.operator.history import History, Note
 from plugin.operator.pulse import Pulse
 from plugin.operator.views import (
     BalanceView,
@@ -128,12 +128,17 @@ class Overview:
             balance = await self._solvency.balance()
         except (RpcError, NodeUnavailableError, OutcomeUnknownError) as error:
             log.info("the operator's page does without the node's side: %s", error)
-        return await asyncio.to_thread(self._read, span, now, balance)
-
-    def _read(self, span: Span, now: int, balance: Balance | None) -> OverviewResponse:
-        """In a worker thread: the rows."""
         steps = SPANS[span]
         since = (now // steps.step_s - steps.number + 1) * steps.step_s
+        # What lives in the event loop is looked at here: it may change while the rows are read.
+        stuck, notes = len(self._verdicts.stuck()), self._history.points(since, steps.step_s)
+        return await asyncio.to_thread(self._read, span, now, since, balance, stuck, notes)
+
+    def _read(
+        self, span: Span, now: int, since: int, balance: Balance | None, stuck: int, notes: list[Note]
+    ) -> OverviewResponse:
+        """In a worker thread: the rows."""
+        steps = SPANS[span]
         books = self._solvency.books() if balance is None else balance.books
         with self._ledger.read() as db:
             flows = self._flows[span].read(lambda since: report.flows(db, since, now + 1, steps.step_s), since, now)
@@ -161,7 +166,7 @@ class Overview:
             balance=balance,
             books=books,
             oldest_begun_at=waiting[0].begun_at if waiting else None,
-            stuck=len(self._verdicts.stuck()),
+            stuck=stuck,
             max_outstanding_msat=to_msat(self._settings.max_outstanding, "sat"),
             policy=self._ledger.policy,
             keysets=tuple(self._ledger.keysets),
@@ -176,7 +181,7 @@ class Overview:
             step_s=steps.step_s,
             balance=_balance_view(books, balance),
             fees=FeesView(input_msat=fees.input_msat, paid_msat=fees.paid_msat, earned_msat=books.earned_msat),
-            history=[NoteView(**asdict(note)) for note in self._history.points(since, steps.step_s)],
+            history=[NoteView(**asdict(note)) for note in notes],
             flows=[FlowView(**asdict(flow)) for flow in flows],
             pending=PendingView(
                 count=books.melts, sum_msat=books.melts_msat, melts=[WaitingView(**asdict(melt)) for melt in waiting]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -15,9 +18,12 @@ from plugin.node.view import Funds
 from plugin.operator import health
 from plugin.operator.health import Check, Facts
 from plugin.operator.history import Note, read, write
-from plugin.operator.overview import SETTLED_S, Flows, Steps
+from plugin.operator.overview import SETTLED_S, Flows, Overview, Steps
 from plugin.operator.pulse import Pulse
+from plugin.operator.views import OverviewResponse
+from plugin.options import parse
 from plugin.solvency import Balance, Books, Owned
+from tests.ledger.helpers import Mint as LedgerMint
 
 NOW = 1_800_000_000
 BOOKS = Books(
@@ -177,3 +183,34 @@ async def test_listeners_are_counted() -> None:
     with pulse.listening(), pulse.listening():
         assert pulse.listeners == 2
     assert pulse.listeners == 0
+
+
+# --- the whole --------------------------------------------------------------------------------------------------------
+
+
+async def test_what_lives_in_the_event_loop_is_not_read_beside_it(tmp_path: Path) -> None:
+    """Melts and notes come and go there, also while a worker thread reads the ledger's rows."""
+    here = threading.get_ident()
+    seen = []
+
+    class InLoop:
+        """Stands for all that belongs to the event loop."""
+
+        def stuck(self) -> list[object]:
+            seen.append(("stuck", threading.get_ident()))
+            return []
+
+        def points(self, _since: int, _step_s: int) -> list[Note]:
+            seen.append(("points", threading.get_ident()))
+            return [Note(NOW, 1, 2)]
+
+        async def balance(self) -> Balance:
+            return balance(100_000)
+
+    mint, parts = LedgerMint(tmp_path / "ledger.sqlite3"), cast(Any, InLoop())
+    pulse = Pulse(asyncio.get_running_loop())
+    overview = Overview(parse({}), mint.ledger, parts, parts, parts, pulse, parts)
+    found = OverviewResponse.model_validate_json(await overview.answer("day"))
+    mint.close()
+    assert [note.owned_msat for note in found.history] == [2]
+    assert seen == [("stuck", here), ("points", here)]
