@@ -50,17 +50,6 @@ def events(lines: Iterator[str]) -> Iterator[str]:
 # --- who sees it ------------------------------------------------------------------------------------------------------
 
 
-def test_without_the_option_there_is_no_such_page(make_mint: MakeMint) -> None:
-    mint = make_mint()
-    rune = mint.node.rpc("createrune")["rune"]
-    for path in ("/operator", DATA, EVENTS):
-        answer = mint.http.get(path, headers={"rune": rune})
-        assert answer.status_code == 404
-        assert set(answer.json()) == {"detail", "code"}
-    assert mint.node.calls("checkrune") == []
-    assert mint.node.rpc("listdatastore", key=["cashu", "balances"])["datastore"] == []
-
-
 @pytest.mark.parametrize("path", [DATA, EVENTS])
 @pytest.mark.parametrize(
     ("rune", "why"),
