@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import NamedTuple
 
 from ledger import report
@@ -78,10 +79,13 @@ class Flows:
         self._kept: list[Flow] = []
         self._kept_until = 0
 
-    def read(self, fetch: Callable[[int], list[Flow]], since: int, now: int) -> list[Flow]:
-        """All flows since then; `fetch` reads those since another time."""
+    def read(self, fetch: Callable[[int, int], list[Flow]], since: int, now: int) -> list[Flow]:
+        """All flows from then, which is the beginning of a step, until now. `fetch` reads those from one time until
+        another, at most a step: no look at the ledger is long, however much a year has seen."""
         first = max(since, self._kept_until)
-        flows = [flow for flow in self._kept if flow.at >= since] + fetch(first)
+        flows = [flow for flow in self._kept if flow.at >= since]
+        for start in range(first, now + 1, self._step_s):
+            flows += fetch(start, min(start + self._step_s, now + 1))
         self._kept_until = max(first, (now - SETTLED_S) // self._step_s * self._step_s)
         self._kept = [flow for flow in flows if flow.at < self._kept_until]
         return flows
@@ -140,8 +144,8 @@ class Overview:
         """In a worker thread: the rows."""
         steps = SPANS[span]
         books = self._solvency.books() if balance is None else balance.books
+        flows = self._flows[span].read(partial(self._read_flows, steps.step_s), since, now)
         with self._ledger.read() as db:
-            flows = self._flows[span].read(lambda since: report.flows(db, since, now + 1, steps.step_s), since, now)
             failures = report.failures(db, since)
             waiting = report.waiting(db)
             fees = report.fees(db)
@@ -190,6 +194,10 @@ class Overview:
             keysets=keysets,
             health=[CheckView(**asdict(found)) for found in check(facts)],
         )
+
+    def _read_flows(self, step_s: int, since: int, until: int) -> list[Flow]:
+        with self._ledger.read() as db:
+            return report.flows(db, since, until, step_s)
 
 
 def _balance_view(books: Books, balance: Balance | None) -> BalanceView:

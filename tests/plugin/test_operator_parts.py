@@ -107,22 +107,25 @@ def test_what_is_not_worth_a_word_is_not_said() -> None:
 # --- flows ------------------------------------------------------------------------------------------------------------
 
 
-def test_steps_that_are_over_are_read_once() -> None:
+def test_each_step_is_read_by_itself_and_one_that_is_over_once() -> None:
     flows, asked = Flows(Steps(3, 1000)), []
     rows = [Flow(at, "bolt11", in_msat=at) for at in (1000, 2000, 3000, 4000)]
 
-    def fetch(since: int) -> list[Flow]:
-        asked.append(since)
-        return [row for row in rows if row.at >= since]
+    def fetch(since: int, until: int) -> list[Flow]:
+        asked.append((since, until))
+        return [row for row in rows if since <= row.at < until]
 
     now = 4000 + SETTLED_S - 1  # the one before has just ended, and may still get rows
     assert flows.read(fetch, 2000, now) == rows[1:]
+    assert asked == [(2000, 3000), (3000, 4000), (4000, now + 1)]
     rows[2] = Flow(3000, "bolt11", in_msat=9)
     assert flows.read(fetch, 2000, now + 1) == rows[1:]
+    assert asked[3:] == [(3000, 4000), (4000, now + 2)]
     rows[3] = Flow(4000, "bolt11", in_msat=10)
     assert flows.read(fetch, 3000, now + 2) == rows[2:]
-    assert asked == [2000, 3000, 4000]
+    assert asked[5:] == [(4000, now + 3)]
     assert flows.read(fetch, 9000, 9500) == []
+    assert flows.read(fetch, 2000, 3000) == []  # a clock that was put back: nothing is known of that time, nor read
 
 
 # --- the balance's history --------------------------------------------------------------------------------------------
