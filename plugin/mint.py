@@ -7,7 +7,7 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from ledger.ledger import Ledger, open_ledger
 from ledger.operations.node import NodeRun
 from ledger.store.database import Database
 from plugin.http import app as http_app
+from plugin.http import metrics as http_metrics
 from plugin.http import server
 from plugin.http.limits import RateLimits
 from plugin.http.subscriptions import Hub
@@ -33,6 +34,7 @@ from plugin.methods.receipts import Receipts
 from plugin.methods.resolver import Resolver
 from plugin.methods.table import METHODS
 from plugin.methods.verdict import Verdicts
+from plugin.metrics import Metrics, Scrape
 from plugin.node import process
 from plugin.node.chain import Chain
 from plugin.node.events import EventQueue, EventsLost, InvoicePaid, NodeEvent, PartFailed, PartSucceeded
@@ -76,9 +78,16 @@ class Surroundings:
 class Mint:
     """One mint in one event loop. `on_fatal` is called when it can't go on and the plugin should end."""
 
-    def __init__(self, surroundings: Surroundings, sock: socket.socket, on_fatal: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        sock: socket.socket,
+        on_fatal: Callable[[str], None],
+        metrics_socket: socket.socket | None = None,
+    ) -> None:
         self._surroundings = surroundings
         self._socket = sock
+        self._metrics_socket = metrics_socket
         self._loop = asyncio.get_running_loop()
         self._supervisor = Supervisor(on_fatal)
         self._stop = asyncio.Event()
@@ -101,7 +110,9 @@ class Mint:
         """One backup at a time."""
         self._methods = [method for method in METHODS if method.name in surroundings.settings.methods]
         self._rate_limits = RateLimits(surroundings.settings)
-        self._app = http_app.create_app(lambda: self._why_not_ready, self._methods, self._rate_limits)
+        self._metrics = Metrics()
+        self._metrics.look_up(self._scrape)
+        self._app = http_app.create_app(lambda: self._why_not_ready, self._methods, self._rate_limits, self._metrics)
 
     @property
     def url(self) -> str:
@@ -121,6 +132,9 @@ class Mint:
         self._supervisor.watch(serving)
         if tls is not None:
             self._supervisor.forever("certificate", tls.follow())
+        if self._metrics_socket is not None:
+            measuring = http_metrics.run(self._metrics, self._metrics_socket, self._stop, self._rate_limits)
+            self._supervisor.forever("metrics server", measuring)
         self._supervisor.background("start", self._start())
         await self._stop.wait()
         self._why_not_ready = "the mint is stopping"
@@ -200,6 +214,9 @@ class Mint:
         self._supervisor.forever("keysets", self._keep_keysets(ledger))
         ledger.subscribe(self._outcomes.on_event)
         ledger.subscribe(self._note_change)
+        self._metrics.in_flight(ledger.pending_melts(), ledger.now())
+        ledger.subscribe(self._metrics.on_event)
+        ledger.observe(self._metrics.committed)
         hub = Hub(ledger, self._loop, [method.name for method in self._methods])
         ledger.subscribe(hub.on_event)
         info = await self._patiently(self.node.info)
@@ -237,7 +254,7 @@ class Mint:
         self._supervisor.forever("node events", self.events.consume(dispatch))
         self._supervisor.forever("ledger record", self._keep_record(ledger))
         solvency = Solvency(ledger, self.node, routes)
-        self.services = Services(settings, ledger, methods, verdicts, payouts, resolver, hub, solvency)
+        self.services = Services(settings, ledger, methods, verdicts, payouts, resolver, hub, solvency, self._metrics)
         http_app.install(self._app, self.services)
         self._why_not_ready = None
         log.info("the mint is ready at %s", self.url)
@@ -289,6 +306,30 @@ class Mint:
     def keysets_changed(self) -> None:
         """The operator has rotated a keyset; from any thread."""
         self._loop.call_soon_threadsafe(self._keysets_changed.set)
+
+    # --- what is measured -----------------------------------------------------------------------------------------
+
+    def _scrape(self) -> Scrape:
+        """Called in a worker thread. Raises StorageError."""
+        services = self.services
+        always = Scrape(
+            ready=self._why_not_ready is None,
+            failed=self.failure is not None,
+            refused=dict(self._rate_limits.refused),
+            failed_tasks=dict(self._supervisor.failures),
+            ledger_path=self._surroundings.directory / self._surroundings.settings.db,
+        )
+        if services is None:
+            return always
+        policy = services.ledger.policy
+        return replace(
+            always,
+            paused={"minting": policy.minting_paused_at is not None, "melting": policy.melting_paused_at is not None},
+            status=services.ledger.status(),
+            stuck=len(services.verdicts.stuck()),
+            websockets=services.hub.connections,
+            waiting_operations=services.ledger.waiting,
+        )
 
     # --- the tripwire ---------------------------------------------------------------------------------------------
 

@@ -66,6 +66,7 @@ class Settings:
     urls: tuple[str, ...]
     icon_url: str
     tos_url: str
+    metrics_listen: tuple[str, int] | None
     units: tuple[str, ...]
     methods: tuple[str, ...]
     onchain_min: int
@@ -150,6 +151,10 @@ def _listen(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def _optional_listen(text: str) -> tuple[str, int] | None:
+    return _listen(text) if text else None
+
+
 def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     if len(names) > MAX_PROXIES:
@@ -222,6 +227,14 @@ OPTIONS = (
         _path_or_none,
     ),
     Option("cashu-tls-key", "tls_key", "", "The private key of cashu-tls-cert (PEM, not encrypted).", _path_or_none),
+    Option(
+        "cashu-metrics-listen",
+        "metrics_listen",
+        "",
+        "Address and port where Prometheus finds the mint's metrics, for example 127.0.0.1:9339; off without one. "
+        "Whoever reaches it sees the mint's figures.",
+        _optional_listen,
+    ),
     Option(
         "cashu-db",
         "db",

@@ -14,6 +14,7 @@ from plugin.methods.method import Method
 from plugin.methods.payouts import Payouts
 from plugin.methods.resolver import Resolver
 from plugin.methods.verdict import Verdicts
+from plugin.metrics import Metrics
 from plugin.options import Settings
 from plugin.solvency import Solvency
 
@@ -23,7 +24,8 @@ EXTENSION = "nutbolt"
 @dataclass(frozen=True, slots=True)
 class Services:
     """A running mint. `methods`: those that are switched on, by their names; `payouts`: who decides about on-chain
-    melts, if there are any or can be; `solvency`: what is owed, and what the node owns."""
+    melts, if there are any or can be; `solvency`: what is owed, and what the node owns;
+    `metrics`: what is measured."""
 
     settings: Settings
     ledger: Ledger
@@ -33,6 +35,7 @@ class Services:
     resolver: Resolver
     hub: Hub
     solvency: Solvency
+    metrics: Metrics
 
     def method(self, name: str) -> Method:
         """The payment method of this name; it must be switched on."""

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import resource
 import ssl
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -58,6 +59,9 @@ MAX_BODIES_BYTES = 64 * 1024 * 1024
 
 MAX_FRAMES_AT_ONCE = 256
 """Frames that are no whole message, in one piece of what a WebSocket's client sends; more of them end it."""
+
+BEGAN = "nutbolt.began"
+"""Where a request's scope says when its head had come, by `time.perf_counter`."""
 
 EarlyData = BodyData | Data
 
@@ -181,6 +185,7 @@ class MeteredHttp(ASGIHTTPConnection):
     _request: Request | None = None
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        self.scope[BEGAN] = time.perf_counter()  # type: ignore[literal-required]
         try:
             await super().__call__(receive, send)
         finally:

@@ -79,6 +79,8 @@ class RateLimits:
             if percent
         }
         self._websockets: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        """How often each budget was exceeded."""
 
     def charge(self, client: Client, budget: Budget, cost: int = 1) -> None:
         """Count what a client asks for. Raises TooManyRequestsError if it is too much; then nothing is counted."""
@@ -88,6 +90,7 @@ class RateLimits:
         # More than the whole budget could never be granted.
         answer = limiter.limit(client.key, min(cost, _burst(budget, self._percent[client.shared])))
         if answer.limited:
+            self.refused[budget.what] += 1
             raise TooManyRequestsError(budget.what, max(1, math.ceil(answer.state.retry_after)))
 
     def share(self, client: Client, ordinary: int, most: int) -> int:
