@@ -194,11 +194,15 @@ def _method_faults(db: apsw.Connection) -> list[str]:
 
 def _quote_faults(db: apsw.Connection) -> list[str]:
     """Ecash issued for a quote must be what its row says, and proofs are held only by melts in flight."""
+    # Receipts are summed up once, not for each quote: there is no index of theirs by quote.
     issued = fetch_all(
         db,
-        "SELECT q.id FROM mint_quotes q WHERE q.amount_issued <>"
-        " (SELECT coalesce(sum(amount), 0) FROM issues i WHERE i.mint_quote = q.n)"
-        " OR q.amount_paid <> (SELECT coalesce(sum(amount), 0) FROM receipts r WHERE r.mint_quote = q.n)",
+        """
+        SELECT q.n FROM mint_quotes q
+        LEFT JOIN (SELECT mint_quote, sum(amount) AS amount FROM issues GROUP BY mint_quote) i ON i.mint_quote = q.n
+        LEFT JOIN (SELECT mint_quote, sum(amount) AS amount FROM receipts GROUP BY mint_quote) r ON r.mint_quote = q.n
+        WHERE q.amount_issued <> coalesce(i.amount, 0) OR q.amount_paid <> coalesce(r.amount, 0)
+        """,
     )
     operations = fetch_all(
         db,

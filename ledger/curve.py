@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from functools import lru_cache
 from typing import NamedTuple
 
 from coincurve import PrivateKey, PublicKey, PublicKeyXOnly
@@ -23,6 +24,8 @@ _HASH_TO_CURVE_DOMAIN = b"Secp256k1_HashToCurve_Cashu_"
 _HASH_TO_CURVE_TRIES = 1 << 16
 _DLEQ_NONCE_DOMAIN = b"Cashu_DLEQ_R_v1"
 _DLEQ_NONCE_TRIES = 256
+_PUBLIC_KEYS_KEPT = 4096
+"""Public keys of private keys that sign: of some sixty keysets."""
 
 
 class Dleq(NamedTuple):
@@ -57,58 +60,77 @@ def parse_scalar(data: bytes) -> int:
 def public_key(private_key: bytes) -> bytes:
     """`kG`, compressed. Raises ValueError for a key outside 1 … n-1."""
     parse_scalar(private_key)
-    return PrivateKey(private_key).public_key.format()
+    return PublicKey.from_valid_secret(private_key).format()
 
 
 def hash_to_curve(message: bytes) -> bytes:
     """The point `Y` that belongs to a secret (NUT-00), compressed; `message` is the secret's UTF-8 text."""
+    return hash_to_point(message).format()
+
+
+def hash_to_point(message: bytes) -> PublicKey:
+    """The same, to go on computing with."""
     seed = hashlib.sha256(_HASH_TO_CURVE_DOMAIN + message).digest()
     for counter in range(_HASH_TO_CURVE_TRIES):
         candidate = b"\x02" + hashlib.sha256(seed + counter.to_bytes(4, "little")).digest()
         try:
-            PublicKey(candidate)
+            return PublicKey(candidate)
         except ValueError:
             continue
-        return candidate
     raise ValueError("no curve point found for this secret")  # one chance in 2^65536
 
 
-def sign(private_key: bytes, b_: bytes) -> BlindSignature:
+def sign(private_key: bytes, b_: bytes | PublicKey) -> BlindSignature:
     """Sign a blinded message: `C_ = kB_` with its DLEQ proof. Raises ValueError for a bad point."""
-    blinded = parse_point(b_)
+    blinded = parse_point(b_) if isinstance(b_, bytes) else b_
     c_ = blinded.multiply(private_key)
     return BlindSignature(c_.format(), _prove_dleq(private_key, blinded, c_))
 
 
-def verify(private_key: bytes, y: bytes, c: bytes) -> bool:
+def verify(private_key: bytes, y: bytes | PublicKey, c: bytes) -> bool:
     """Whether `C` is the signature on the secret of `Y`: `C == kY` (NUT-00). Raises ValueError for a bad point."""
-    expected = parse_point(y).multiply(private_key)
-    return hmac.compare_digest(expected.format(), parse_point(c).format())
+    point = parse_point(y) if isinstance(y, bytes) else y
+    # A point has one compressed encoding: only one that differs has to be looked at.
+    if hmac.compare_digest(point.multiply(private_key).format(), c):
+        return True
+    parse_point(c)
+    return False
 
 
-def dleq_challenge(r1: PublicKey, r2: PublicKey, a: PublicKey, c_: PublicKey) -> bytes:
+def dleq_challenge(r1: bytes, r2: bytes, a: bytes, c_: bytes) -> bytes:
     """The challenge `e` (NUT-12): SHA-256 over the text of the four uncompressed points in hex."""
-    text = "".join(point.format(compressed=False).hex() for point in (r1, r2, a, c_))
-    return hashlib.sha256(text.encode()).digest()
+    return hashlib.sha256((r1 + r2 + a + c_).hex().encode()).digest()
 
 
-def dleq_nonce(private_key: bytes, a: PublicKey, b_: PublicKey, c_: PublicKey) -> bytes:
-    """The deterministic nonce `r` (NUT-12); a repeated nonce over two challenges would give the key away."""
-    points = b"".join(point.format(compressed=False) for point in (a, b_, c_))
+def dleq_nonce(private_key: bytes, a: bytes, b_: bytes, c_: bytes) -> bytes:
+    """The deterministic nonce `r` (NUT-12), from uncompressed points; a repeated nonce over two challenges would give
+    the key away."""
     for counter in range(_DLEQ_NONCE_TRIES):
-        message = _DLEQ_NONCE_DOMAIN + points + bytes([counter])
+        message = _DLEQ_NONCE_DOMAIN + a + b_ + c_ + bytes([counter])
         nonce = hmac.digest(private_key, message, "sha256")
         if 0 < int.from_bytes(nonce, "big") < GROUP_ORDER:
             return nonce
     raise ValueError("no nonce found")
 
 
+@lru_cache(_PUBLIC_KEYS_KEPT)
+def _uncompressed_public_key(private_key: bytes) -> bytes:
+    """`kG`, which is part of each proof for this key."""
+    return _uncompressed(PublicKey.from_secret(private_key))
+
+
 def _prove_dleq(private_key: bytes, b_: PublicKey, c_: PublicKey) -> Dleq:
-    a = PrivateKey(private_key).public_key
-    nonce = dleq_nonce(private_key, a, b_, c_)
-    e = dleq_challenge(PrivateKey(nonce).public_key, b_.multiply(nonce), a, c_)
+    a, signed = _uncompressed_public_key(private_key), _uncompressed(c_)
+    nonce = dleq_nonce(private_key, a, _uncompressed(b_), signed)
+    # Not by PrivateKey, which computes the point twice: once more with its y coordinate even (BIP-340).
+    r1, r2 = PublicKey.from_valid_secret(nonce), b_.multiply(nonce)
+    e = dleq_challenge(_uncompressed(r1), _uncompressed(r2), a, signed)
     s = (int.from_bytes(nonce, "big") + int.from_bytes(e, "big") * int.from_bytes(private_key, "big")) % GROUP_ORDER
     return Dleq(e, s.to_bytes(SCALAR_BYTES, "big"))
+
+
+def _uncompressed(point: PublicKey) -> bytes:
+    return point.format(compressed=False)
 
 
 def verify_dleq(a: bytes, b_: bytes, c_: bytes, dleq: Dleq) -> bool:
@@ -122,7 +144,8 @@ def verify_dleq(a: bytes, b_: bytes, c_: bytes, dleq: Dleq) -> bool:
         r2 = PublicKey.combine_keys([blinded.multiply(dleq.s), signed.multiply(minus_e)])
     except ValueError:  # a zero scalar or the point at infinity: no honest proof has either
         return False
-    return hmac.compare_digest(dleq_challenge(r1, r2, key, signed), dleq.e)
+    points = map(_uncompressed, (r1, r2, key, signed))
+    return hmac.compare_digest(dleq_challenge(*points), dleq.e)
 
 
 def blind(secret: str, blinding_factor: bytes) -> bytes:

@@ -41,7 +41,11 @@ from plugin.node.events import EventQueue, EventsLost, InvoicePaid, NodeEvent, P
 from plugin.node.offers import Offers
 from plugin.node.routes import Routes
 from plugin.node.rpc import NodeRpc, NodeUnavailableError, OutcomeUnknownError, RpcError
+from plugin.node.runes import Runes
 from plugin.node.view import Node
+from plugin.operator.history import History
+from plugin.operator.overview import Overview
+from plugin.operator.pulse import Pulse
 from plugin.options import Settings
 from plugin.services import Services
 from plugin.solvency import Solvency
@@ -130,11 +134,11 @@ class Mint:
             "http server", server.run(self._app, self._socket, self._stop, self._rate_limits, tls)
         )
         self._supervisor.watch(serving)
-        if tls is not None:
-            self._supervisor.forever("certificate", tls.follow())
         if self._metrics_socket is not None:
             measuring = http_metrics.run(self._metrics, self._metrics_socket, self._stop, self._rate_limits)
             self._supervisor.forever("metrics server", measuring)
+        if tls is not None:
+            self._supervisor.forever("certificate", tls.follow())
         self._supervisor.background("start", self._start())
         await self._stop.wait()
         self._why_not_ready = "the mint is stopping"
@@ -142,6 +146,8 @@ class Mint:
         self._outcomes.give_up()
         if self.services is not None:
             self.services.hub.close()
+            if self.services.overview is not None:
+                self.services.overview.pulse.close()
         await asyncio.wait([serving], timeout=2 * server.SHUTDOWN_GRACE_S)
         await self._supervisor.stop()
         if self.services is not None:
@@ -254,10 +260,22 @@ class Mint:
         self._supervisor.forever("node events", self.events.consume(dispatch))
         self._supervisor.forever("ledger record", self._keep_record(ledger))
         solvency = Solvency(ledger, self.node, routes)
-        self.services = Services(settings, ledger, methods, verdicts, payouts, resolver, hub, solvency, self._metrics)
+        overview = self._overview(ledger, solvency, verdicts) if settings.operator_page else None
+        self.services = Services(
+            settings, ledger, methods, verdicts, payouts, resolver, hub, solvency, self._metrics, overview
+        )
         http_app.install(self._app, self.services)
         self._why_not_ready = None
         log.info("the mint is ready at %s", self.url)
+
+    def _overview(self, ledger: Ledger, solvency: Solvency, verdicts: Verdicts) -> Overview:
+        """What the operator's page is made from; without that page nothing of it runs."""
+        pulse = Pulse(self._loop)
+        ledger.subscribe(pulse.on_event)
+        history = History(self.node, solvency, pulse, ledger.now)
+        self._supervisor.background("history of the balance", history.run())  # the mint goes on without it
+        runes = Runes(self._rpc)
+        return Overview(self._surroundings.settings, ledger, solvency, verdicts, history, pulse, runes)
 
     def _build(self, parts: MintParts, lightning: Lightning) -> Iterator[Method]:
         for method in self._methods:

@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 from ledger import methods
 from ledger.keysets import MAX_INPUT_FEE_PPK
 from ledger.units import MSAT_PER_UNIT
+from plugin import icon
+from plugin.icon import Icon
 
 MAX_AMOUNT_SAT = 2_100_000_000_000_000
 MAX_PENDING_MELTS = 100_000
@@ -89,6 +91,8 @@ class Settings:
     rate_limit: int
     rate_limit_local: int
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
+    icon: Icon | None
+    operator_page: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +132,12 @@ def _text(limit: int) -> Callable[[str], str]:
         return text
 
     return parse
+
+
+def _switch(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return text.lower() == "true"
 
 
 def _path(text: str) -> str:
@@ -218,6 +228,14 @@ OPTIONS = (
         _listen,
     ),
     Option(
+        "cashu-metrics-listen",
+        "metrics_listen",
+        "",
+        "Address and port where Prometheus finds the mint's metrics, for example 127.0.0.1:9339; off without one. "
+        "Whoever reaches it sees the mint's figures.",
+        _optional_listen,
+    ),
+    Option(
         "cashu-tls-cert",
         "tls_cert",
         "",
@@ -227,14 +245,6 @@ OPTIONS = (
         _path_or_none,
     ),
     Option("cashu-tls-key", "tls_key", "", "The private key of cashu-tls-cert (PEM, not encrypted).", _path_or_none),
-    Option(
-        "cashu-metrics-listen",
-        "metrics_listen",
-        "",
-        "Address and port where Prometheus finds the mint's metrics, for example 127.0.0.1:9339; off without one. "
-        "Whoever reaches it sees the mint's figures.",
-        _optional_listen,
-    ),
     Option(
         "cashu-db",
         "db",
@@ -414,6 +424,21 @@ OPTIONS = (
         "Addresses or networks of reverse proxies, separated by commas: what they say in X-Forwarded-For or Forwarded "
         "is believed.",
         _networks,
+    ),
+    Option(
+        "cashu-icon",
+        "icon",
+        "",
+        "A PNG, JPEG or WebP file of at most 256 KiB: the mint's picture on its page. A relative path starts at the "
+        "node's network directory.",
+        icon.read,
+    ),
+    Option(
+        "cashu-operator-page",
+        "operator_page",
+        "false",
+        "Whether there is a page for the operator at /operator, which shows its figures to who has a rune for it.",
+        _switch,
     ),
 )
 

@@ -69,7 +69,7 @@ def verify(keysets: Keysets, proofs: Sequence[Proof], now: int) -> Inputs:
 
 
 def _verify_one(proof: Proof, keyset: Keyset) -> Input:
-    y = curve.hash_to_curve(proof.secret.encode())
+    y = curve.hash_to_point(proof.secret.encode())
     c = bytes.fromhex(proof.C)
     try:
         valid = curve.verify(keyset.private_keys[proof.amount], y, c)
@@ -78,7 +78,7 @@ def _verify_one(proof: Proof, keyset: Keyset) -> Input:
     if not valid:
         raise LedgerError(Code.PROOF_INVALID, "an input's signature is not from this mint")
     witness = proof.witness if conditions.has_condition(proof.secret) else None  # shown by NUT-07, as sent
-    return Input(y, keyset, proof.amount, proof.secret, c, witness)
+    return Input(y.format(), keyset, proof.amount, proof.secret, c, witness)
 
 
 def one_unit(keysets: Iterable[Keyset], what: str) -> str:

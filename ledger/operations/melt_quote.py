@@ -321,7 +321,10 @@ def pending(db: apsw.Connection) -> list[PendingMelt]:
 
 def pending_by_hash(db: apsw.Connection, payment_hash: bytes) -> PendingPayment | None:
     """The melt in flight for this payment hash; there is at most one."""
-    row = fetch_one(db, f"{_SELECT} WHERE payment_hash = ? AND state = 'PENDING'", (payment_hash,))
+    # Both states, as in the index of live hashes; by the index of pending ones all of them would be read.
+    row = fetch_one(
+        db, f"{_SELECT} WHERE payment_hash = ? AND state IN ('PENDING', 'PAID') AND state = 'PENDING'", (payment_hash,)
+    )
     melt = None if row is None else to_pending(db, Row(*row))
     assert melt is None or isinstance(melt, PendingPayment)
     return melt

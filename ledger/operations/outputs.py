@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import apsw
+from coincurve import PublicKey
 
 from ledger import curve
 from ledger.errors import Code, LedgerError
@@ -18,11 +19,12 @@ from ledger.store.transaction import Transaction
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A blinded message whose keyset may sign."""
+    """A blinded message whose keyset may sign. `point`: its `B_`, if that was decoded already."""
 
     b_: bytes
     keyset: Keyset
     amount: int
+    point: PublicKey | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +80,10 @@ def _check_one(message: BlindedMessage, keyset: Keyset, blank: bool) -> Output:
         )
     b_ = bytes.fromhex(message.B_)
     try:
-        curve.parse_point(b_)
+        point = curve.parse_point(b_)
     except ValueError as error:
         raise LedgerError(Code.TRANSACTION_REJECTED, f"B_ of an output is not a point on the curve: {error}") from error
-    return Output(b_, keyset, 0 if blank else message.amount)
+    return Output(b_, keyset, 0 if blank else message.amount, point)
 
 
 def sign(outputs: Outputs) -> list[Signed]:
@@ -91,7 +93,7 @@ def sign(outputs: Outputs) -> list[Signed]:
 
 def sign_one(output: Output, amount: int) -> Signed:
     """Sign one output for `amount`, which must be one of the keyset's."""
-    signature = curve.sign(output.keyset.private_keys[amount], output.b_)
+    signature = curve.sign(output.keyset.private_keys[amount], output.point or output.b_)
     return Signed(Output(output.b_, output.keyset, amount), signature)
 
 

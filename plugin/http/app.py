@@ -20,6 +20,7 @@ from ledger.models import ErrorResponse
 from plugin.http import info, keys, limits, melt, mint, state, swap, websocket
 from plugin.http.connection import BEGAN, BusyError, MeteredHttp, MeteredRequest
 from plugin.http.limits import RateLimits, TooManyRequestsError
+from plugin.http.pages import assets, operator, user
 from plugin.http.wire import MAX_BODY_BYTES, refusal
 from plugin.methods.method import Method
 from plugin.metrics import Metrics
@@ -96,7 +97,7 @@ def create_app(
     app.asgi_websocket_class = websocket.Intake
     app.extensions[limits.EXTENSION] = rate_limits
     app.extensions[METRICS] = metrics or Metrics()
-    for module in (info, keys, swap, state, websocket):
+    for module in (info, keys, swap, state, websocket, assets, user, operator):
         app.register_blueprint(module.blueprint)
     for method in methods:
         app.register_blueprint(mint.blueprint(method))
@@ -161,9 +162,12 @@ async def _finish(response: Response) -> Response:
     seconds = now - float(cast(dict[str, Any], request.scope).get(BEGAN, now))
     rule = None if request.url_rule is None else request.url_rule.rule
     _metrics().answered(rule, request.method, response.status_code, seconds)
-    response.headers.update(CORS_HEADERS)
+    if request.blueprint != operator.blueprint.name:  # no other site's page has any business there
+        response.headers.update(CORS_HEADERS)
     if request.accept_encodings.best_match(["gzip"]) is None or "content-encoding" in response.headers:
         return response
+    if response.mimetype == operator.EVENT_STREAM:
+        return response  # it has no end that could be waited for
     data = await response.get_data(as_text=False)
     if len(data) >= COMPRESS_FROM_BYTES:
         response.set_data(gzip.compress(data, COMPRESS_LEVEL, mtime=0))

@@ -129,6 +129,18 @@ def test_a_dleq_is_for_one_key_one_message_and_one_signature() -> None:
     assert not curve.verify_dleq(a, b_, signature.c_, Dleq(signature.dleq.s, signature.dleq.e))
 
 
+def test_a_point_that_was_decoded_before_is_signed_and_verified_alike() -> None:
+    key, b_ = (7).to_bytes(32, "big"), curve.blind("secret", (9).to_bytes(32, "big"))
+    assert curve.sign(key, PublicKey(b_)) == curve.sign(key, b_)
+    y = curve.hash_to_point(b"secret")
+    c = y.multiply(key).format()
+    assert y.format() == curve.hash_to_curve(b"secret")
+    assert curve.verify(key, y, c)
+    assert not curve.verify(key, y, G)
+    with pytest.raises(ValueError, match="point"):
+        curve.verify(key, y, c[:-1])
+
+
 def test_signing_the_same_message_again_gives_the_same_signature_and_dleq() -> None:
     key, b_ = (7).to_bytes(32, "big"), curve.blind("secret", (9).to_bytes(32, "big"))
     assert curve.sign(key, b_) == curve.sign(key, b_)
@@ -137,7 +149,12 @@ def test_signing_the_same_message_again_gives_the_same_signature_and_dleq() -> N
 def test_every_message_and_every_key_has_its_own_nonce() -> None:
     keys = list(derive_private_keys(SEED, "sat", 0).values())[:8]
     blinded = [PublicKey(curve.blind(str(n), (n + 1).to_bytes(32, "big"))) for n in range(8)]
-    nonces = {curve.dleq_nonce(key, PrivateKey(key).public_key, b_, b_.multiply(key)) for key in keys for b_ in blinded}
+    nonces = {
+        curve.dleq_nonce(key, *(point.format(compressed=False) for point in (PrivateKey(key).public_key, b_, c_)))
+        for key in keys
+        for b_ in blinded
+        for c_ in [b_.multiply(key)]
+    }
     assert len(nonces) == len(keys) * len(blinded)
 
 

@@ -150,10 +150,10 @@ BAD_VALUES: dict[str, tuple[Any, ...]] = {
         f"{'a' * 100}:3338",
         f"127.0.0.1:{'3' * 5000}",
     ),
+    "cashu-metrics-listen": ("9339", "127.0.0.1", "127.0.0.1:port", "127.0.0.1:65536", ":9339"),
     "cashu-tls-cert": ("a\0b", "alone.pem"),
     "cashu-tls-key": ("a\0b", "alone.pem"),
     "cashu-db": ("", "a\0b", ".", "/dev/null", "/dev/null/ledger"),
-    "cashu-metrics-listen": ("9339", "127.0.0.1", "127.0.0.1:port", "127.0.0.1:65536", ":9339"),
     "cashu-name": ("x" * 201, "bell\a", "line\nbreak"),
     "cashu-description": ("x" * 2001, "tab\tbell\a"),
     "cashu-long-description": ("x" * 10_001, "bell\a"),
@@ -191,6 +191,8 @@ BAD_VALUES: dict[str, tuple[Any, ...]] = {
         "127.0.0.1;::1",
         ",".join(["::1"] * 101),
     ),
+    "cashu-icon": ("a\0b", ".", "no-such.png", "/dev/null"),
+    "cashu-operator-page": ("maybe", "2"),
 }
 
 
