@@ -14,7 +14,8 @@ from pyln.client import Plugin
 from pyln.client.plugin import Request, RpcException
 
 from ledger.errors import LedgerError, StorageError
-from plugin.commands.parameters import Call, CommandError
+from plugin.commands import text
+from plugin.commands.parameters import Answer, Call, CommandError, one_of
 from plugin.commands.table import COMMANDS, Command
 from plugin.methods.resolver import ResolveError
 from plugin.mint import Mint
@@ -22,6 +23,9 @@ from plugin.node.rpc import NodeUnavailableError, OutcomeUnknownError, RpcError
 
 NOT_RUNNING = -1
 INVALID_PARAMS = -32602
+
+FORMAT, JSON, TEXT = "format", "json", "text"
+FORMAT_HELP = "\n\nWith {format}=text the answer is for people to read, else it is JSON."
 
 EXPECTED_ERRORS = (
     CommandError,
@@ -45,10 +49,11 @@ def declare(plugin: Plugin, running: Callable[[], Mint | None]) -> None:
 
 def _handler(command: Command, running: Callable[[], Mint | None]) -> Callable[..., None]:
     """What pyln calls, in the main thread. It reads usage and help from it, too."""
+    parameters = (*command.parameters, FORMAT) if command.for_people else command.parameters
     signature = Signature(
         [
             *(Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in ("plugin", "request")),
-            *(Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=None) for name in command.parameters),
+            *(Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=None) for name in parameters),
             Parameter("too_many", Parameter.VAR_POSITIONAL),
             Parameter("unknown", Parameter.VAR_KEYWORD),
         ]
@@ -60,7 +65,7 @@ def _handler(command: Command, running: Callable[[], Mint | None]) -> Callable[.
         request: Request = bound.arguments["request"]
         mint = running()
         if bound.arguments["too_many"] or bound.arguments["unknown"]:
-            _refuse(request, f"{command.name} takes {_listed(command.parameters)}")
+            _refuse(request, f"{command.name} takes {_listed(parameters)}")
         elif mint is None:
             _refuse(request, "the mint is not running", NOT_RUNNING)
         else:
@@ -68,13 +73,20 @@ def _handler(command: Command, running: Callable[[], Mint | None]) -> Callable[.
             def tell(step: int, steps: int) -> None:
                 request.progress(step - 1, steps)  # counted from 0
 
-            values = {name: bound.arguments[name] for name in command.parameters}
-            work = command.work(mint, Call(values, str(request.id), tell))
+            values = {name: bound.arguments[name] for name in parameters}
+            work = _carry_out(command, mint, Call(values, str(request.id), tell))
             mint.carry_out(work).add_done_callback(partial(_answer, request))
 
     handle.__signature__ = signature  # type: ignore[attr-defined]
-    handle.__doc__ = inspect.getdoc(command.work)
+    handle.__doc__ = (inspect.getdoc(command.work) or "") + (FORMAT_HELP if command.for_people else "")
     return handle
+
+
+async def _carry_out(command: Command, mint: Mint, call: Call) -> Answer:
+    as_text = command.for_people and one_of(FORMAT, call[FORMAT], (JSON, TEXT), JSON) == TEXT
+    answer = await command.work(mint, call)
+    # lightning-cli writes the only field of a simple answer as it is, without its name.
+    return {TEXT: text.render(answer), "format-hint": "simple"} if as_text else answer
 
 
 def _listed(parameters: tuple[str, ...]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from ipaddress import ip_address
 
 from hypercorn.asyncio import serve
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -18,6 +19,8 @@ from plugin.http.connection import Connections, ServerConfig
 from plugin.http.limits import RateLimits
 from plugin.http.server import SHUTDOWN_GRACE_S
 from plugin.metrics import Metrics
+
+log = logging.getLogger(__name__)
 
 MAX_SCRAPERS = 20
 """Most connections at once."""
@@ -39,8 +42,16 @@ def create_app(metrics: Metrics) -> Quart:
     return app
 
 
+def is_exposed(sock: socket.socket) -> bool:
+    """Whether it listens on an address that others on the internet may reach."""
+    address = ip_address(str(sock.getsockname()[0]).partition("%")[0])
+    return address.is_unspecified or address.is_global
+
+
 async def run(metrics: Metrics, sock: socket.socket, stop: asyncio.Event, limits: RateLimits) -> None:
     """Serve until `stop`."""
+    if is_exposed(sock):
+        log.warning("cashu-metrics-listen: whoever reaches %s sees the mint's figures", sock.getsockname()[0])
     config = ServerConfig()
     config.connections = Connections(limits, MAX_SCRAPERS)
     config.bind = [f"fd://{sock.fileno()}"]

@@ -158,7 +158,7 @@ class Verdicts:
                 "begun_at": attempt.melt.begun_at,
                 "reason": attempt.unknown_because,
             }
-            for payment_hash, attempt in self._attempts.items()
+            for payment_hash, attempt in list(self._attempts.items())  # asked for from other threads, too
             if attempt.unknown_because
         ]
 

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 import httpx
 import pytest
 
+from plugin.commands.table import COMMANDS
 from tests.node.harness import Mint, Network, wait_for
 from tests.node.purse import Purse
 
@@ -134,6 +135,41 @@ def test_a_melt_is_forced_only_when_nothing_can_tell_its_outcome(
     (line,) = own_mint.call("cashu-audit")["forced"]
     assert (line["outcome"], line["reason"]) == ("failed", order["reason"])
     assert line["who"].startswith("operator, cli:cashu-resolve")
+
+
+def test_a_read_only_rune_is_good_for_none_of_our_commands(shared_mint: Mint) -> None:
+    """And one that names a command is good for that one."""
+
+    def allows(rune: str, method: str) -> bool:
+        try:
+            said = cli(shared_mint, "-k", "checkrune", f"rune={rune}", f"method={method}")
+        except subprocess.CalledProcessError as error:
+            assert "Not permitted" in error.stdout
+            return False
+        return bool(json.loads("".join(said))["valid"])
+
+    read_only = shared_mint.call("createrune", restrictions="readonly")["rune"]
+    assert allows(read_only, "listinvoices")
+    assert not [command.name for command in COMMANDS if allows(read_only, command.name)]
+    named = shared_mint.call("createrune", restrictions=[["method=cashu-balance"]])["rune"]
+    assert [command.name for command in COMMANDS if allows(named, command.name)] == ["cashu-balance"]
+
+
+def test_what_lightning_cli_writes_can_be_read_by_people_and_by_programs(shared_mint: Mint, purse: Purse) -> None:
+    code = cli(shared_mint, "cashu-qr")
+    assert set(code[0]) <= set(" ▀▄█"), "the code begins in the first column"
+    assert code[-1] == shared_mint.call("cashu-info")["url"]
+    sentence, blank, *_ = cli(shared_mint, "cashu-balance", "text")
+    assert (sentence[:9], blank) == ("Covered: ", "")
+    balance = json.loads("".join(cli(shared_mint, "cashu-balance")))
+    assert balance["owed_msat"] >= purse.balance * 1000
+    assert balance["node"]["channels"] == 1
+    assert 0 < balance["node"]["sendable_msat"] < balance["node"]["channels_msat"]
+    assert cli(shared_mint, "cashu-motd", "closed on Sunday") == ["closed on Sunday"]
+    assert json.loads("".join(cli(shared_mint, "-J", "cashu-motd")))["motd"] == "closed on Sunday"
+    cli(shared_mint, "cashu-motd", "")
+    assert "minting=paused" in cli(shared_mint, "cashu-pause", "minting")
+    assert cli(shared_mint, "cashu-unpause")[-1] == "sentence=Nothing is paused."
 
 
 def test_the_operators_page_opens_with_a_real_rune_and_no_other(network: Network) -> None:

@@ -49,7 +49,17 @@ def test_a_step_that_is_missing_would_be_noticed(step: str) -> None:
 
 def test_what_only_asks_is_still_asked() -> None:
     """A command that is not used any more must not stand among those that change nothing."""
-    assert steps.commands_in_source() >= steps.READ_ONLY
+    assert steps.commands_in_source() >= steps.READ_ONLY | steps.BESIDE_MONEY
+
+
+def test_nothing_but_the_operators_page_forgets_what_the_node_remembers() -> None:
+    """Without its record of the ledger the node would let an older one be opened."""
+    callers = {
+        path.name
+        for path in (steps.REPOSITORY / "plugin").rglob("*.py")
+        if ".forget([" in path.read_text() or '"deldatastore"' in path.read_text()
+    }
+    assert callers == {"history.py", "view.py"}
 
 
 @pytest.mark.parametrize("flow", FLOWS.values(), ids=list(FLOWS))

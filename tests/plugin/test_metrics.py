@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from ledger.models import MeltQuoteLightning, MeltQuoteState
 from ledger.operations.status import Status
 from ledger.store.operation import Operation
 from ledger.store.writer import Batch
+from plugin.http.metrics import is_exposed
 from plugin.methods import reasons
 from plugin.methods.reasons import Reason
 from plugin.metrics import Metrics, Scrape
@@ -32,8 +34,8 @@ PAGE = ROOT / "contrib" / "docs" / "watching.md"
 OTHERS = {"up"}
 """What Prometheus itself measures."""
 WORDS = {
-    *("absent", "and", "by", "count", "for", "histogram_quantile", "increase", "max", "min", "on", "or", "rate"),
-    *("sum", "unless", "without"),
+    *("absent", "and", "by", "count", "for", "histogram_quantile", "increase", "max", "min", "offset", "on", "or"),
+    *("rate", "sum", "unless", "without"),
 }
 """Functions and keywords of PromQL, as far as they are used."""
 
@@ -127,8 +129,12 @@ def test_the_page_says_what_to_do_about_every_alert() -> None:
 def test_promtool_finds_nothing_wrong_with_the_rules() -> None:
     if (promtool := shutil.which("promtool")) is None:
         pytest.skip("promtool is not on PATH (Debian's package prometheus has it)")
-    for arguments in (("check", "rules", str(ALERTS)), ("check", "config", str(ALERTS.with_name("prometheus.yml")))):
-        checked = subprocess.run([promtool, *arguments], capture_output=True, text=True, check=False)
+    for arguments in (
+        ("check", "rules", "alerts.yml"),
+        ("check", "config", "prometheus.yml"),
+        ("test", "rules", "alerts_test.yml"),  # they come when they should
+    ):
+        checked = subprocess.run([promtool, *arguments], cwd=ALERTS.parent, capture_output=True, text=True, check=False)
         assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
@@ -138,6 +144,13 @@ def test_every_reason_that_a_wallet_may_be_told_has_a_kind() -> None:
     assert not {text for text in told if Reason.of(text) is Reason.OTHER}
     assert Reason.of("the payment failed (code 4711)") is Reason.OTHER
     assert Reason.of(None) is Reason.OTHER
+
+
+@pytest.mark.parametrize(("address", "exposed"), [("127.0.0.1", False), ("::1", False), ("0.0.0.0", True)])
+def test_a_listener_that_is_open_to_all_is_told_from_one_that_is_not(address: str, exposed: bool) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as sock:
+        sock.bind((address, 0))
+        assert is_exposed(sock) is exposed
 
 
 def test_what_fails_while_it_is_looked_up_hides_nothing_else() -> None:

@@ -93,7 +93,7 @@ def test_rows_that_do_not_fit_the_books_are_found(fresh: Mint) -> None:
 
 
 def test_it_takes_no_arguments(fresh: Mint) -> None:
-    with pytest.raises(RpcError, match="takes no arguments"):
+    with pytest.raises(RpcError, match="takes only format"):
         fresh.node.rpc("cashu-audit", deep=True)
 
 

@@ -7,6 +7,7 @@ import socket
 from typing import Any
 
 import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.plugin.conftest import MakeMint
@@ -94,6 +95,7 @@ def test_money_and_melts_are_what_the_books_say(make_mint: MakeMint) -> None:
     assert scraper.get("audit_balanced", kind="books") == scraper.get("audit_balanced", kind="covered") == 1
 
 
+@pytest.mark.slow
 def test_a_pause_and_the_age_of_a_melt_are_seen_after_a_restart(make_mint: MakeMint) -> None:
     mint, scraper = watched(make_mint)
     purse = Purse(mint)
@@ -156,6 +158,7 @@ def test_a_mint_that_refuses_to_start_is_seen(make_mint: MakeMint) -> None:
     assert (scraper.get("ready"), scraper.get("failed")) == (1, 0)
 
 
+@pytest.mark.slow
 def test_scrapers_have_a_limit(make_mint: MakeMint) -> None:
     """One that keeps its connections is refused more of them, and the mint goes on."""
     mint, scraper = watched(make_mint)

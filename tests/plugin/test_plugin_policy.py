@@ -96,7 +96,7 @@ def test_the_message_of_the_day_is_shown_at_once_and_stays(make_mint: MakeMint) 
         ("cashu-motd", {"message": "\u202edesrever"}, "printable"),
         ("cashu-motd", {"message": " "}, "blank"),
         ("cashu-motd", {"message": 5}, "must be text"),
-        ("cashu-balance", {"of": "whom"}, "takes no arguments"),
+        ("cashu-balance", {"of": "whom"}, "takes only format"),
     ],
 )
 def test_what_commands_refuse(mint: Mint, command: str, params: dict[str, Any], why: str) -> None:
@@ -146,6 +146,7 @@ def test_a_balance_that_is_not_covered_says_so(make_mint: MakeMint) -> None:
     )
 
 
+@pytest.mark.slow
 def test_coins_are_told_apart_by_what_can_be_relied_on(make_mint: MakeMint) -> None:
     mint = make_mint(onchain_min=1000)
     purse = ChainPurse(mint)

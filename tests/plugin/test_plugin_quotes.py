@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -16,7 +18,8 @@ from tests.plugin.onchain import ChainPurse
 
 OPTIONS = {"onchain_min": 1000}
 READ_ONLY_RUNE = ("list", "get", "summary")
-"""What the restriction `readonly` of Core Lightning allows: every command whose name begins so."""
+"""What the restriction `readonly` of Core Lightning allows: every command whose name begins with one of the first two,
+and the third."""
 
 
 def quotes(mint: Mint, **params: Any) -> list[dict[str, Any]]:
@@ -92,7 +95,7 @@ def test_pages_follow_each_other_without_gap(make_mint: MakeMint) -> None:
         ({"limit": 501}, "from 1 to 500"),
         ({"before": -1}, "whole number"),
         ({"before": "9" * 30}, "whole number"),
-        ({"quote": "x"}, "takes only kind, state, method, limit and before"),
+        ({"quote": "x"}, "takes only kind, state, method, limit, before and format"),
     ],
 )
 def test_what_it_refuses(mint: Mint, params: dict[str, Any], why: str) -> None:
@@ -149,5 +152,26 @@ def test_every_command_has_help_with_its_parameters(mint: Mint) -> None:
     for command in COMMANDS:
         assert command.work.__doc__
         assert all(f"{{{name}}}" in command.work.__doc__ for name in command.parameters), command.name
-        if command.name in usages:
-            assert all(f"[{name}]" in usages[command.name] for name in command.parameters)
+        asked = (*command.parameters, "format") if command.for_people else command.parameters
+        assert all(f"[{name}]" in usages[command.name] for name in asked), command.name
+
+
+def test_what_shows_much_can_be_read_by_people(make_mint: MakeMint) -> None:
+    mint = make_mint()
+    purse = Purse(mint)
+    purse.fund(64)
+    commands = [command.name for command in COMMANDS if command.for_people]
+    for name in commands:
+        answer = mint.node.rpc(name, format="text")
+        assert set(answer) == {"text", "format-hint"}
+        assert set(mint.node.rpc(name, format="json")) == set(mint.node.rpc(name))
+    lines = mint.node.rpc("cashu-balance", format="text")["text"].split("\n")
+    assert lines[0] == mint.node.rpc("cashu-balance")["sentence"]
+    assert re.search(r"^outstanding_msat +64000$", "\n".join(lines), re.MULTILINE)
+    table = mint.node.rpc("cashu-quotes", format="text")["text"].split("\n")
+    (head,) = (line for line in table if line.lstrip().startswith("n "))
+    (row,) = (line for line in table if line.lstrip().startswith("1 "))
+    assert row[head.index("state") :].startswith("issued")
+    assert row[head.index("created_at") :].startswith(datetime.now(UTC).strftime("%Y-%m-"))
+    with pytest.raises(RpcError, match="format must be one of: json, text"):
+        mint.node.rpc("cashu-info", format="xml")

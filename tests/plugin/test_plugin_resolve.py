@@ -318,6 +318,7 @@ def test_a_loss_is_looked_for_when_events_were_lost(mint: Mint, purse: Purse) ->
     melt, shown = lose_evidence(mint, purse)
     force(mint, shown["handle"], "failed")
     mint.expect_broken(LOSS)
+    before = len(mint.lines)
     _put_row_back(mint, melt)
     mint.node.close_rpc_connections()
 
@@ -331,6 +332,7 @@ def test_a_loss_is_looked_for_when_events_were_lost(mint: Mint, purse: Purse) ->
             )
 
     wait_for(lambda: lost() == 100_500, "the loss to be written down")
+    wait_for(lambda: any(LOSS in line.message for line in mint.lines[before:]), "the loss to be logged, after that")
 
 
 def test_the_oldest_are_shown_first_and_the_others_counted(mint: Mint, purse: Purse) -> None:
