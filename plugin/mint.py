@@ -22,6 +22,7 @@ from plugin.http import app as http_app
 from plugin.http import server
 from plugin.http.limits import RateLimits
 from plugin.http.subscriptions import Hub
+from plugin.lean import spare_what_stays
 from plugin.methods.lightning import Lightning, LightningMethod
 from plugin.methods.method import Method
 from plugin.methods.method import Mint as MintParts
@@ -232,6 +233,7 @@ class Mint:
         solvency = Solvency(ledger, self.node, routes)
         self.services = Services(settings, ledger, methods, verdicts, payouts, resolver, hub, solvency)
         http_app.install(self._app, self.services)
+        spare_what_stays()
         self._why_not_ready = None
         log.info("the mint is ready at %s", self.url)
 
