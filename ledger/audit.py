@@ -82,6 +82,15 @@ def keyset_books(db: apsw.Connection) -> list[KeysetBooks]:
     ]
 
 
+def method_books(db: apsw.Connection) -> list[MethodBooks]:
+    """The books of every payment method and unit."""
+    rows = fetch_all(
+        db,
+        "SELECT method, unit, received_msat, paid_out_msat, routing_fees_msat FROM method_books ORDER BY method, unit",
+    )
+    return [MethodBooks(*row) for row in rows]
+
+
 def outstanding(db: apsw.Connection) -> dict[str, int]:
     """Ecash in wallets' hands, by unit."""
     totals: dict[str, int] = {}
@@ -92,8 +101,8 @@ def outstanding(db: apsw.Connection) -> dict[str, int]:
 
 def surplus_msat(db: apsw.Connection) -> int:
     """What came in, less what went out, by the books of the methods: what stands against what is owed."""
-    kept = "SELECT coalesce(sum(received_msat - paid_out_msat - routing_fees_msat), 0) FROM method_books"
-    return int(db.execute(kept).get) - sum(entry.lost_msat for entry in resolution.forced(db))
+    kept = sum(books.received_msat - books.paid_out_msat - books.routing_fees_msat for books in method_books(db))
+    return kept - sum(entry.lost_msat for entry in resolution.forced(db))
 
 
 def audit(db: apsw.Connection) -> Audit:
@@ -101,14 +110,7 @@ def audit(db: apsw.Connection) -> Audit:
     keysets = tuple(keyset_books(db))
     faults = [*_keyset_faults(db, keysets), *_fee_faults(db), *_method_faults(db), *_quote_faults(db)]
     faults += [*_chain_faults(db), *_resolution_faults(db)]
-    methods = tuple(
-        MethodBooks(*row)
-        for row in fetch_all(
-            db,
-            "SELECT method, unit, received_msat, paid_out_msat, routing_fees_msat FROM method_books"
-            " ORDER BY method, unit",
-        )
-    )
+    methods = tuple(method_books(db))
     received = sum(books.received_msat for books in methods)
     paid_out = sum(books.paid_out_msat for books in methods)
     routing_fees = sum(books.routing_fees_msat for books in methods)

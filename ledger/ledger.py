@@ -48,6 +48,7 @@ from ledger.operations import (
     replay,
     resolution,
     state,
+    status,
     swap,
 )
 from ledger.operations.melt_quote import Built, PendingMelt, PendingPayment, PendingPayout
@@ -55,7 +56,7 @@ from ledger.store import backup
 from ledger.store.database import Database
 from ledger.store.operation import Operation
 from ledger.store.transaction import Transaction
-from ledger.store.writer import T, Work, Writer
+from ledger.store.writer import Observer, T, Work, Writer
 
 PUBKEY_PURPOSE = b"Nutbolt_Pubkey_v1"
 SIGNATURE_HEX_LENGTH = 128
@@ -98,6 +99,20 @@ class Ledger:
 
         It must not block and must not raise."""
         self._subscribers.append(subscriber)
+
+    def observe(self, observer: Observer) -> None:
+        """Call `observer` with every group commit, in the writer's thread. It must not block."""
+        self._writer.observer = observer
+
+    @property
+    def waiting(self) -> int:
+        """How many operations wait for the writer."""
+        return self._writer.waiting
+
+    def status(self) -> status.Status:
+        """How the mint stands, from the books as they are kept."""
+        with self.read() as db:
+            return status.read(db, self.now())
 
     def _publish(self, event: Event) -> None:
         for subscriber in self._subscribers:

@@ -21,9 +21,12 @@ from typing import Any, TextIO
 
 from pyln.client import Plugin
 
+from ledger.errors import StartError
+from ledger.store.place import require_usable
 from plugin import logs
 from plugin.commands.declare import declare
 from plugin.http import server
+from plugin.http.tls import CertificateError, Tls
 from plugin.mint import Mint, Surroundings
 from plugin.node.events import BlockAdded, CoinsMoved, EventsLost, InvoicePaid, NodeEvent, PartFailed, PartSucceeded
 from plugin.options import OPTIONS, OptionError, Settings, parse
@@ -47,12 +50,12 @@ class Runner:
         self.mint: Mint | None = None
         self._thread: threading.Thread | None = None
 
-    def start(self, surroundings: Surroundings, sock: socket.socket) -> None:
+    def start(self, surroundings: Surroundings, sock: socket.socket, metrics_sock: socket.socket | None) -> None:
         """Start the loop; returns as soon as it runs, long before the mint is ready."""
         running = threading.Event()
 
         async def live() -> None:
-            self.mint = Mint(surroundings, sock, _die)
+            self.mint = Mint(surroundings, sock, _die, metrics_sock)
             running.set()
             await self.mint.run()
 
@@ -115,7 +118,10 @@ def _declare(plugin: Plugin, runner: Runner) -> None:
         try:
             _require_version(os.environ.get("LIGHTNINGD_VERSION", ""))
             surroundings = _surroundings(parse(options), configuration)
-            runner.start(surroundings, _bind(surroundings.settings))
+            settings = surroundings.settings
+            sock = _bind("cashu-listen", settings.listen)
+            metrics_sock = settings.metrics_listen and _bind("cashu-metrics-listen", settings.metrics_listen)
+            runner.start(surroundings, sock, metrics_sock)
         except Exception as error:
             # An error answer to init would leave lightningd believing that the plugin is up.
             if not isinstance(error, OptionError | RefusalError):
@@ -179,16 +185,24 @@ def _require_version(version: str) -> None:
 
 def _surroundings(settings: Settings, configuration: dict[str, Any]) -> Surroundings:
     directory = Path(configuration["lightning-dir"])
-    return Surroundings(settings, directory, directory / configuration["rpc-file"], bool(configuration["startup"]))
+    try:
+        require_usable(directory / settings.db)
+    except StartError as error:
+        raise RefusalError(f"cashu-db={settings.db}: {error}") from error
+    try:
+        tls = Tls(directory / settings.tls_cert, directory / settings.tls_key) if settings.tls_cert else None
+    except CertificateError as error:
+        raise RefusalError(str(error)) from error
+    return Surroundings(settings, directory, directory / configuration["rpc-file"], bool(configuration["startup"]), tls)
 
 
-def _bind(settings: Settings) -> socket.socket:
-    host, port = settings.listen
+def _bind(option: str, address: tuple[str, int]) -> socket.socket:
+    host, port = address
     for attempts_left in reversed(range(BIND_ATTEMPTS)):
         try:
             return server.bind(host, port)
         except (OSError, UnicodeError) as error:  # UnicodeError: from a host name that can't be one
             if not attempts_left or getattr(error, "errno", None) != errno.EADDRINUSE:
-                raise RefusalError(f"cashu-listen={host}:{port}: cannot listen there: {error}") from error
+                raise RefusalError(f"{option}={host}:{port}: cannot listen there: {error}") from error
         time.sleep(BIND_RETRY_S)
     raise AssertionError("the last attempt returns or raises")

@@ -174,8 +174,8 @@ WHAT = """\
 The mint on the sandbox, and nutshell's mint ({theirs}) with its FakeWallet, started by the same command and measured in
 turns: {rounds} rounds, their medians. One process makes the load for both; its requests were made beforehand. Both
 mints are as they are shipped, with input fees, FakeWallet's delays and the refusals of rate limits switched off, and
-both answer only what is on the disk: SQLite in WAL mode with `synchronous={sync_us}` here, `{sync_them}` there (nutshell
-sets none; this is what its SQLite does by itself).
+both answer only what is on the disk: SQLite in WAL mode with `synchronous={sync_us}` here, `{sync_them}` there
+(nutshell sets none; this is what its SQLite does by itself).
 
 *CPU* is the time of the mint's whole process for each request, in user mode and in the kernel. Of this mint the node is
 another process (the sandbox, in Python): its time is in the column *node*; nutshell's FakeWallet is part of the mint.

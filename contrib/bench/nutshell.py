@@ -74,7 +74,7 @@ def running(directory: Path) -> Iterator[Server]:
 
 
 def synchronous() -> str:
-    """What SQLite does in nutshell's environment: it sets `journal_mode=WAL` and leaves `synchronous` as it finds it."""
+    """What SQLite does in nutshell's environment: it sets `journal_mode=WAL`, and leaves `synchronous` alone."""
     python = str(_environment() / "bin" / "python")
     said = subprocess.run([python, "-c", DURABILITY_SCRIPT], capture_output=True, text=True, check=True).stdout
     return SYNCHRONOUS.get(said.strip(), said.strip())

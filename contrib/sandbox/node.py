@@ -19,6 +19,7 @@ from contrib.sandbox import (
     chain_commands,  # noqa: F401 - registers its commands
     news,
     offer_commands,  # noqa: F401
+    runes,  # noqa: F401
 )
 from contrib.sandbox.bitcoin import Bitcoin
 from contrib.sandbox.bolt11 import FEATURES, PREFIXES

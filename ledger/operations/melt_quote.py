@@ -394,6 +394,12 @@ def sum_pending_msat(db: apsw.Connection) -> int:
     return int(db.execute("SELECT coalesce(sum(amount_msat), 0) FROM melt_quotes WHERE state = 'PENDING'").get)
 
 
+def oldest_begun_at(db: apsw.Connection) -> int | None:
+    """When the oldest melt in flight was begun (unix seconds); None if there is none."""
+    found = db.execute("SELECT min(begun_at) FROM melt_quotes WHERE state = 'PENDING'").get
+    return None if found is None else int(found)
+
+
 def require_unpaid_hash(db: apsw.Connection, payment_hash: bytes) -> None:
     state = db.execute(
         "SELECT state FROM melt_quotes WHERE payment_hash = ? AND state IN ('PENDING', 'PAID')",

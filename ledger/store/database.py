@@ -20,6 +20,7 @@ import apsw
 
 from ledger.errors import StartError, StorageError
 from ledger.store.checkpoint import Checkpointer
+from ledger.store.place import require_usable
 
 BUSY_TIMEOUT_MS = 10_000
 LOCK_WAIT_S = 10.0
@@ -39,6 +40,7 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        require_usable(path)
         try:
             self._lock = _lock(path)
             _make_private(path)

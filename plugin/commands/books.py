@@ -30,6 +30,7 @@ async def audit_books(mint: Mint, _call: Call) -> Answer:
     owned = await running.solvency.owned()
     owned_msat = owned.total_msat
     covered = owned_msat >= books.owed_msat
+    running.metrics.audited(books, covered)
     return {
         "balanced": not books.faults,
         "covered": covered,

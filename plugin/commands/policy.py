@@ -37,6 +37,7 @@ async def _set(mint: Mint, call: Call, wanted: bool) -> Answer:
     policy = await asyncio.wrap_future(
         ledger.pause(wanted if what in (MINTING, BOTH) else None, wanted if what in (MELTING, BOTH) else None)
     )
+    services(mint).changed()
     paused = _paused(policy)
     log.info("the operator has %s %s: paused is now %s", "paused" if wanted else "unpaused", what, paused or "nothing")
     return {

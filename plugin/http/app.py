@@ -5,10 +5,11 @@ from __future__ import annotations
 import gzip
 import logging
 import re
+import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
-from quart import Quart, Response, has_websocket_context, request
+from quart import Quart, Response, current_app, has_websocket_context, request
 from quart import websocket as current_websocket
 from quart_schema import Info, QuartSchema
 from quart_schema.openapi import OpenAPIProvider
@@ -17,10 +18,12 @@ from werkzeug.exceptions import HTTPException
 from ledger.errors import Code, LedgerError, StorageError
 from ledger.models import ErrorResponse
 from plugin.http import info, keys, limits, melt, mint, state, swap, websocket
-from plugin.http.connection import BusyError, MeteredHttp, MeteredRequest
+from plugin.http.connection import BEGAN, BusyError, MeteredHttp, MeteredRequest
 from plugin.http.limits import RateLimits, TooManyRequestsError
+from plugin.http.pages import assets, operator, user
 from plugin.http.wire import MAX_BODY_BYTES, refusal
 from plugin.methods.method import Method
+from plugin.metrics import Metrics
 from plugin.node.rpc import NodeUnavailableError, OutcomeUnknownError, RpcError
 from plugin.services import EXTENSION, Services
 from plugin.version import VERSION
@@ -52,6 +55,8 @@ LATER = {
 }
 """What every operation may answer as well."""
 
+METRICS = "nutbolt.metrics"
+
 METHOD_PATH = re.compile(r"/v1/(mint|melt)/(quote/)?[^/]+(/[^/]+)?/?$")
 """Of an endpoint that belongs to a payment method."""
 
@@ -74,7 +79,10 @@ class Description(OpenAPIProvider):
 
 
 def create_app(
-    why_not_ready: Callable[[], str | None], methods: Iterable[type[Method]], rate_limits: RateLimits
+    why_not_ready: Callable[[], str | None],
+    methods: Iterable[type[Method]],
+    rate_limits: RateLimits,
+    metrics: Metrics | None = None,
 ) -> Quart:
     """The application, with the routes of these payment methods.
 
@@ -88,7 +96,8 @@ def create_app(
     app.asgi_http_class = MeteredHttp
     app.asgi_websocket_class = websocket.Intake
     app.extensions[limits.EXTENSION] = rate_limits
-    for module in (info, keys, swap, state, websocket):
+    app.extensions[METRICS] = metrics or Metrics()
+    for module in (info, keys, swap, state, websocket, assets, user, operator):
         app.register_blueprint(module.blueprint)
     for method in methods:
         app.register_blueprint(mint.blueprint(method))
@@ -144,10 +153,21 @@ def _is_preflight() -> bool:
     return not has_websocket_context() and request.method == "OPTIONS"
 
 
+def _metrics() -> Metrics:
+    return cast(Metrics, current_app.extensions[METRICS])
+
+
 async def _finish(response: Response) -> Response:
-    response.headers.update(CORS_HEADERS)
+    now = time.perf_counter()
+    seconds = now - float(cast(dict[str, Any], request.scope).get(BEGAN, now))
+    rule = None if request.url_rule is None else request.url_rule.rule
+    _metrics().answered(rule, request.method, response.status_code, seconds)
+    if request.blueprint != operator.blueprint.name:  # no other site's page has any business there
+        response.headers.update(CORS_HEADERS)
     if request.accept_encodings.best_match(["gzip"]) is None or "content-encoding" in response.headers:
         return response
+    if response.mimetype == operator.EVENT_STREAM:
+        return response  # it has no end that could be waited for
     data = await response.get_data(as_text=False)
     if len(data) >= COMPRESS_FROM_BYTES:
         response.set_data(gzip.compress(data, COMPRESS_LEVEL, mtime=0))
@@ -157,6 +177,7 @@ async def _finish(response: Response) -> Response:
 
 
 async def _refused(error: LedgerError) -> Response:
+    _metrics().refused(error.code)
     return refusal(error.detail, error.code)
 
 

@@ -13,6 +13,7 @@ from quart_schema import document_response
 from ledger.models import MAX_ARRAY_LENGTH
 from ledger.operations.mint import MAX_BATCH_SIZE
 from ledger.units import from_msat_up, to_msat
+from plugin.http.pages import assets
 from plugin.http.subscriptions import PROOF_STATE, melt_quotes_of, mint_quotes_of
 from plugin.methods.method import Limits, Method
 from plugin.options import MAX_AMOUNT_SAT
@@ -86,11 +87,17 @@ def _said(mint: Services) -> dict[str, Any]:
         "description_long": settings.long_description,
         "contact": [{"method": contact.method, "info": contact.info} for contact in settings.contact],
         "motd": mint.ledger.policy.motd,
-        "icon_url": settings.icon_url,
+        "icon_url": settings.icon_url or _own_icon(mint),
         "tos_url": settings.tos_url,
         "urls": list(settings.urls),
     }
     return {name: value for name, value in said.items() if value}
+
+
+def _own_icon(mint: Services) -> str | None:
+    """Where wallets find the picture that the mint serves itself, if it knows how they reach it."""
+    urls = mint.settings.urls
+    return urls[0].rstrip("/") + assets.icon_of(mint.settings.icon).address if mint.settings.icon and urls else None
 
 
 def _is_minting_disabled(mint: Services) -> bool:

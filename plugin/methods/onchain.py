@@ -25,6 +25,7 @@ from ledger.units import from_msat_up, to_msat
 from plugin.methods.deposits import Deposits
 from plugin.methods.method import Limits, Method, Mint
 from plugin.methods.payouts import MSAT_PER_SAT, Payouts
+from plugin.methods.reasons import TOO_LITTLE_NOW
 from plugin.node.chain import AddressInvalidError, Chain, FeesUnknownError
 from plugin.node.coins import Coin, Payment, choose, fee_reserve_sat, leave_out
 from plugin.node.events import BlockAdded, CoinsMoved, EventsLost, NodeEvent
@@ -46,7 +47,6 @@ written; the last one repeats."""
 SECONDS_PER_DAY = 24 * 3600
 
 TOO_LITTLE = "the mint has too little bitcoin on the chain to pay this"
-TOO_LITTLE_NOW = "the mint has too little confirmed bitcoin to pay this now: try again after the next block"
 
 log = logging.getLogger(__name__)
 

@@ -162,6 +162,16 @@ class Node:
         """32 bytes derived from the node's own secret (`makesecret`), the same ones for ever."""
         return bytes.fromhex((await self._rpc.call("makesecret", string=purpose))["secret"])
 
+    async def recall_below(self, key: list[str]) -> dict[str, str]:
+        """Every text in the node's datastore whose key begins so and has one part more: by that part."""
+        found = (await self._rpc.call("listdatastore", key=key))["datastore"]
+        below = [entry for entry in found if "hex" in entry and len(entry["key"]) == len(key) + 1]
+        return {entry["key"][-1]: bytes.fromhex(entry["hex"]).decode() for entry in below}
+
+    async def forget(self, key: list[str]) -> None:
+        """Delete what is stored there."""
+        await self._rpc.call("deldatastore", key=key)
+
     async def recall(self, key: list[str]) -> str | None:
         """A text from the node's datastore."""
         found = (await self._rpc.call("listdatastore", key=key))["datastore"]

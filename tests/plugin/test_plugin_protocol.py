@@ -148,8 +148,12 @@ BAD_VALUES: dict[str, tuple[Any, ...]] = {
         "no.such.host.invalid:3338",
         "a..b:3338",
         f"{'a' * 100}:3338",
+        f"127.0.0.1:{'3' * 5000}",
     ),
-    "cashu-db": ("", "a\0b"),
+    "cashu-metrics-listen": ("9339", "127.0.0.1", "127.0.0.1:port", "127.0.0.1:65536", ":9339"),
+    "cashu-tls-cert": ("a\0b", "alone.pem"),
+    "cashu-tls-key": ("a\0b", "alone.pem"),
+    "cashu-db": ("", "a\0b", ".", "/dev/null", "/dev/null/ledger"),
     "cashu-name": ("x" * 201, "bell\a", "line\nbreak"),
     "cashu-description": ("x" * 2001, "tab\tbell\a"),
     "cashu-long-description": ("x" * 10_001, "bell\a"),
@@ -213,6 +217,7 @@ def test_a_bad_value_disables_the_plugin_with_a_sentence_that_names_the_option(t
         assert name in answer["disable"]
         assert len(answer["disable"]) < 400
         assert "Traceback" not in answer["disable"]
+        assert "set_int_max_str_digits" not in answer["disable"], "a hint for programmers of Python"
         said = [message["params"] for message in tried.messages[heard:]]
         assert [line for line in said if line["level"] == "broken"] == []
 
