@@ -6,17 +6,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ledger.models import MeltQuote, MintQuote, ProofStateEntry
 
 
 @dataclass(frozen=True, slots=True)
 class MintQuoteChanged:
-    """A mint quote was paid or issued; `quote` is what `GET` now answers."""
+    """A mint quote was paid or issued; `quote` is what `GET` now answers. `issued`: how much of it by this change."""
 
     quote: MintQuote
     commit: int = 0
+    issued: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from ledger.events import Event, MintQuoteChanged
+from ledger.ids import label_of
+
+log = logging.getLogger(__name__)
+
 OWN_LOGGERS = ("plugin", "ledger")
 MAX_LINE = 4000
 
@@ -42,3 +47,10 @@ def install(send: Callable[[str, str], None]) -> None:
     root.setLevel(logging.WARNING)
     for name in OWN_LOGGERS:
         logging.getLogger(name).setLevel(logging.DEBUG)
+
+
+def on_event(event: Event) -> None:
+    """A subscriber to the ledger's events, for what is over when it is committed; called in the writer's thread."""
+    if isinstance(event, MintQuoteChanged) and event.issued:
+        quote = event.quote
+        log.info("ecash issued: %d %s, %s quote %s", event.issued, quote.unit, quote.method, label_of(quote.quote))

@@ -18,6 +18,7 @@ from ledger.identity import Record
 from ledger.ledger import Ledger, open_ledger
 from ledger.operations.node import NodeRun
 from ledger.store.database import Database
+from plugin import logs
 from plugin.http import app as http_app
 from plugin.http import metrics as http_metrics
 from plugin.http import server
@@ -223,6 +224,7 @@ class Mint:
         ledger.subscribe(self._note_change)
         self._metrics.in_flight(ledger.pending_melts(), ledger.now())
         ledger.subscribe(self._metrics.on_event)
+        ledger.subscribe(logs.on_event)
         ledger.observe(self._metrics.committed)
         hub = Hub(ledger, self._loop, [method.name for method in self._methods])
         ledger.subscribe(hub.on_event)

@@ -321,7 +321,7 @@ def commit(tx: Transaction, issue: Prepared) -> SignaturesResponse:
             "UPDATE mint_quotes SET amount_issued = amount_issued + ?, updated_at = max(?, updated_at + 1) WHERE n = ?",
             (amount, tx.now, row.n),
         )
-        tx.publish(MintQuoteChanged(get(tx.db, issue.method, row.id)))
+        tx.publish(MintQuoteChanged(get(tx.db, issue.method, row.id), issued=amount))
     return SignaturesResponse(signatures=[signed.to_wire() for signed in issue.signed])
 
 

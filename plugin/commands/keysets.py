@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from ledger.keysets import MAX_INPUT_FEE_PPK
 from ledger.units import MSAT_PER_UNIT
@@ -10,6 +11,8 @@ from plugin.commands.parameters import Answer, Call, CommandError, services, who
 from plugin.mint import Mint
 
 MAX_EXPIRY = 2**40
+
+log = logging.getLogger(__name__)
 
 
 async def rotate(mint: Mint, call: Call) -> Answer:
@@ -26,4 +29,5 @@ async def rotate(mint: Mint, call: Call) -> Answer:
         raise CommandError("final_expiry (unix seconds) must be in the future")
     keyset = await asyncio.wrap_future(ledger.rotate(unit, fee or 0, expiry, configured))
     mint.keysets_changed()
+    log.info("keyset rotated by the operator: %s, input fee %d ppk: %s", unit, keyset.input_fee_ppk, keyset.id)
     return keyset.info().model_dump()

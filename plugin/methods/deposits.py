@@ -12,6 +12,7 @@ import logging
 from collections.abc import Iterable
 from functools import partial
 
+from ledger.ids import label_of
 from ledger.ledger import Ledger
 from ledger.operations import deposit
 from ledger.operations.deposit import Deposit
@@ -80,7 +81,8 @@ class Deposits:
                 await asyncio.wrap_future(
                     self._ledger.submit(Operation.DEPOSIT_CREDIT, partial(_credit, quote_id, output))
                 )
-                log.info("mint quote paid: %d sat on the chain, output %s", output.amount_sat, place)
+                what = f"output {place}, onchain quote {label_of(quote_id)}"
+                log.info("mint quote paid: %d sat, %s", output.amount_sat, what)
 
     async def _seen(self, moves: Iterable[Move]) -> list[tuple[str, Deposit]]:
         """The outputs among these that pay a quote, with the ids of their quotes."""

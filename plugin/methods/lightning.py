@@ -67,6 +67,10 @@ class LightningMethod(Method):
         assert isinstance(melt, PendingPayment)
         self._verdicts.pay(melt)
 
+    def _traces(self, melt: PendingMelt) -> str:
+        assert isinstance(melt, PendingPayment)
+        return f"{super()._traces(melt)}, hash {melt.payment_hash.hex()}"
+
     async def _store_melt_quote(self, payable: Payable, unit: str) -> MeltQuote:
         """Price a payment and store its quote. Raises 11006, 20005, 20006, 20007, and 20000 if the node can't pay."""
         self.melt_limits.check(payable.amount_msat, unit)

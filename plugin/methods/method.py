@@ -7,6 +7,7 @@ issuing, and the life of a melt from its request to its outcome.
 from __future__ import annotations
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -38,6 +39,8 @@ from plugin.tasks import Supervisor
 MSAT_PER_SAT = MSAT_PER_UNIT["sat"]
 INLINE_CURVE_WORK = 4
 """Requests with more signatures than this are worked on in a worker thread, beside the event loop."""
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Request = TypeVar("Request", bound=SwapRequest | MintRequest | MintBatchRequest | MeltRequest)
@@ -181,12 +184,18 @@ class Method(ABC):
         begun = await perform(self._begin_melt, request)
         outcome = self._mint.outcomes.expect(begun.quote.quote)
         if begun.melt is not None:
-            self.send(begun.melt)
+            melt = begun.melt
+            log.info("melt begun: %d %s, %s", melt.amount, melt.unit, self._traces(melt))
+            self.send(melt)
             return begun.quote, outcome
         quote = self._ledger.melt_quote(self.name, begun.quote.quote)  # the outcome may have come before we expected it
         if quote.state is not MeltQuoteState.PENDING:
             outcome.set_result(quote)
         return quote, outcome
+
+    def _traces(self, melt: PendingMelt) -> str:
+        """By what the operator finds a melt in the node's lists and log, and in our commands."""
+        return f"{self.name} melt {melt.handle}, label {melt.label}"
 
     def _begin_melt(self, request: MeltRequest) -> Future[Begun]:
         settings = self._settings

@@ -176,7 +176,7 @@ class Payouts:
         if isinstance(built, str):
             await asyncio.wrap_future(self._ledger.release_melt(melt, built))
             self._problems.pop(melt.quote, None)
-            log.info("melt failed: %d %s on the chain: %s", melt.amount, melt.unit, built)
+            log.info("melt failed: %d %s, onchain melt %s: %s", melt.amount, melt.unit, melt.handle, built)
             return
         try:
             melt = await asyncio.wrap_future(self._ledger.note_built(melt, built))
@@ -251,7 +251,8 @@ class Payouts:
     async def _note_broadcast(self, melt: PendingPayout, built: Built) -> None:
         if melt.broadcast_at is None:
             await asyncio.wrap_future(self._ledger.note_broadcast(melt))
-            log.info("melt broadcast: %d %s, txid %s", melt.amount, melt.unit, built.txid.hex())
+            txid = built.txid.hex()
+            log.info("melt broadcast: %d %s, onchain melt %s, txid %s", melt.amount, melt.unit, melt.handle, txid)
 
     # --- deciding -------------------------------------------------------------------------------------------------
 

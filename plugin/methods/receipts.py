@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from ledger.errors import StorageError
+from ledger.ids import label_of
 from ledger.ledger import Ledger
 from ledger.methods import BOLT12
 from ledger.models import MintQuote
@@ -100,7 +101,11 @@ class Receipts:
                 await asyncio.wrap_future(
                     self._ledger.submit(Operation.CREDIT, partial(_credit_found, *found, receipt))
                 )
-                log.warning("a mint quote's invoice was paid and is deleted: credited %d msat", msat)
+                log.warning(
+                    "a mint quote's invoice was paid and is deleted: credited %d msat, hash %s",
+                    msat,
+                    payment_hash.hex(),
+                )
         note = partial(_note_moves, last if after is None else after)
         await asyncio.wrap_future(self._ledger.submit(Operation.MOVES_INDEX, note))
 
@@ -120,7 +125,8 @@ class Receipts:
             return mint.credit(tx, method, quote_id, receipt)
 
         quote = await asyncio.wrap_future(self._ledger.submit(Operation.CREDIT, credit))
-        log.info("mint quote paid: %d msat, hash %s", paid.received_msat, paid.payment_hash.hex())
+        place = f"hash {paid.payment_hash.hex()}, {method} quote {label_of(quote_id)}"
+        log.info("mint quote paid: %d msat, %s", paid.received_msat, place)
         return quote
 
 

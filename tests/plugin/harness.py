@@ -275,6 +275,11 @@ class Mint:
         """`lightning-cli cashu-info`."""
         return self.node.rpc("cashu-info")
 
+    @property
+    def lines(self) -> list[LogLine]:
+        """Everything that was logged, by the node as well."""
+        return list(self._lines)
+
     # --- looking at it --------------------------------------------------------------------------------------------
 
     @property
