@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from typing import Any, TypeVar
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,8 @@ class Supervisor:
 
     def spawn(self, name: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a task that may end. An exception that nobody awaits is logged."""
-        task = asyncio.create_task(work, name=name)
+        # In a context of its own: with the present one it would keep a whole HTTP request as long as a payment takes.
+        task = asyncio.create_task(work, name=name, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

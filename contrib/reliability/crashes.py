@@ -8,8 +8,9 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,8 +33,6 @@ to the last sat, change included; what the node's channels and coins have gained
 the audit and SQLite's own check must find nothing."""
 NODE_BINARIES = ("lightningd", "bitcoind", "bitcoin-cli")
 SANDBOX, REAL = "stand-in", "lightningd"
-REAL_SHARE = 0.5
-"""Of the time, where there is a real node."""
 SEED = "crashes"
 """Of the order of the trials: the same one each time."""
 
@@ -53,14 +52,17 @@ def run(budget_s: float) -> Report:
     plans = [(SANDBOX, list(trials(staged=True)), _sandbox)]
     if _has_node():
         plans.append((REAL, list(trials(staged=False)), _real))
-    end = time.monotonic() + budget_s
-    results: list[Result] = []
-    with tempfile.TemporaryDirectory(prefix="nutbolt-crashes-") as directory:
-        for where, plan, make in plans:
-            share = REAL_SHARE if where == SANDBOX and len(plans) > 1 else 1.0
-            until = time.monotonic() + (end - time.monotonic()) * share
+    until = time.monotonic() + budget_s
+    with tempfile.TemporaryDirectory(prefix="nutbolt-crashes-") as directory, ThreadPoolExecutor(len(plans)) as pool:
+
+        def attack(
+            where: str, plan: list[Trial], make: Callable[[Path], AbstractContextManager[Matrix]]
+        ) -> list[Result]:
             with make(Path(directory) / where) as matrix:
-                results += _go_through(where, plan, matrix, until)
+                return list(_go_through(where, plan, matrix, until))
+
+        running = [pool.submit(attack, *each) for each in plans]  # both at once: they mostly wait
+        results = [result for future in running for result in future.result()]
     return report_of(plans_of={where: plan for where, plan, _ in plans}, results=results)
 
 

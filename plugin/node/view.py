@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from plugin.node.rpc import NodeRpc, RpcError
+from plugin.node.sharing import Shared
 
 INVALID_PARAMS = -32602
 NO_INVOICE_PAID = 904
@@ -150,6 +151,7 @@ class Node:
 
     def __init__(self, rpc: NodeRpc) -> None:
         self._rpc = rpc
+        self._htlcs = Shared(self._list_htlcs)
 
     async def info(self) -> NodeInfo:
         """Who the node is."""
@@ -304,8 +306,7 @@ class Node:
     async def live_htlcs(self, payment_hashes: Collection[bytes]) -> list[Htlc]:
         """The HTLCs of these hashes that are on any channel, also on one that is being closed."""
         wanted = {payment_hash.hex() for payment_hash in payment_hashes}
-        listed = (await self._rpc.call("listhtlcs"))["htlcs"]
-        channels = (await self._rpc.call("listpeerchannels"))["channels"]
+        listed, channels = await self._htlcs.get()
         peers = {
             channel["short_channel_id"]: channel["peer_id"] for channel in channels if "short_channel_id" in channel
         }
@@ -321,6 +322,12 @@ class Node:
                 if htlc["payment_hash"] in wanted:
                     found.setdefault((channel, htlc["direction"], htlc["id"]), _htlc(htlc, channel, peer))
         return list(found.values())
+
+    async def _list_htlcs(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """All HTLCs that the node ever had, and its channels: long lists, for which every melt in flight asks after a
+        restart of the node."""
+        listed = (await self._rpc.call("listhtlcs"))["htlcs"]
+        return listed, (await self._rpc.call("listpeerchannels"))["channels"]
 
     async def height(self) -> int:
         """The block up to which the node has followed the chain."""

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import NamedTuple
 
 from ledger import report
@@ -21,7 +22,7 @@ from plugin.methods.verdict import Verdicts
 from plugin.node.rpc import NodeUnavailableError, OutcomeUnknownError, RpcError
 from plugin.node.runes import Runes
 from plugin.operator.health import Facts, check
-from plugin.operator.history import History
+from plugin.operator.history import History, Note
 from plugin.operator.pulse import Pulse
 from plugin.operator.views import (
     BalanceView,
@@ -78,10 +79,13 @@ class Flows:
         self._kept: list[Flow] = []
         self._kept_until = 0
 
-    def read(self, fetch: Callable[[int], list[Flow]], since: int, now: int) -> list[Flow]:
-        """All flows since then; `fetch` reads those since another time."""
+    def read(self, fetch: Callable[[int, int], list[Flow]], since: int, now: int) -> list[Flow]:
+        """All flows from then, which is the beginning of a step, until now. `fetch` reads those from one time until
+        another, at most a step: no look at the ledger is long, however much a year has seen."""
         first = max(since, self._kept_until)
-        flows = [flow for flow in self._kept if flow.at >= since] + fetch(first)
+        flows = [flow for flow in self._kept if flow.at >= since]
+        for start in range(first, now + 1, self._step_s):
+            flows += fetch(start, min(start + self._step_s, now + 1))
         self._kept_until = max(first, (now - SETTLED_S) // self._step_s * self._step_s)
         self._kept = [flow for flow in flows if flow.at < self._kept_until]
         return flows
@@ -128,15 +132,20 @@ class Overview:
             balance = await self._solvency.balance()
         except (RpcError, NodeUnavailableError, OutcomeUnknownError) as error:
             log.info("the operator's page does without the node's side: %s", error)
-        return await asyncio.to_thread(self._read, span, now, balance)
-
-    def _read(self, span: Span, now: int, balance: Balance | None) -> OverviewResponse:
-        """In a worker thread: the rows."""
         steps = SPANS[span]
         since = (now // steps.step_s - steps.number + 1) * steps.step_s
+        # What lives in the event loop is looked at here: it may change while the rows are read.
+        stuck, notes = len(self._verdicts.stuck()), self._history.points(since, steps.step_s)
+        return await asyncio.to_thread(self._read, span, now, since, balance, stuck, notes)
+
+    def _read(
+        self, span: Span, now: int, since: int, balance: Balance | None, stuck: int, notes: list[Note]
+    ) -> OverviewResponse:
+        """In a worker thread: the rows."""
+        steps = SPANS[span]
         books = self._solvency.books() if balance is None else balance.books
+        flows = self._flows[span].read(partial(self._read_flows, steps.step_s), since, now)
         with self._ledger.read() as db:
-            flows = self._flows[span].read(lambda since: report.flows(db, since, now + 1, steps.step_s), since, now)
             failures = report.failures(db, since)
             waiting = report.waiting(db)
             fees = report.fees(db)
@@ -161,7 +170,7 @@ class Overview:
             balance=balance,
             books=books,
             oldest_begun_at=waiting[0].begun_at if waiting else None,
-            stuck=len(self._verdicts.stuck()),
+            stuck=stuck,
             max_outstanding_msat=to_msat(self._settings.max_outstanding, "sat"),
             policy=self._ledger.policy,
             keysets=tuple(self._ledger.keysets),
@@ -176,7 +185,7 @@ class Overview:
             step_s=steps.step_s,
             balance=_balance_view(books, balance),
             fees=FeesView(input_msat=fees.input_msat, paid_msat=fees.paid_msat, earned_msat=books.earned_msat),
-            history=[NoteView(**asdict(note)) for note in self._history.points(since, steps.step_s)],
+            history=[NoteView(**asdict(note)) for note in notes],
             flows=[FlowView(**asdict(flow)) for flow in flows],
             pending=PendingView(
                 count=books.melts, sum_msat=books.melts_msat, melts=[WaitingView(**asdict(melt)) for melt in waiting]
@@ -185,6 +194,10 @@ class Overview:
             keysets=keysets,
             health=[CheckView(**asdict(found)) for found in check(facts)],
         )
+
+    def _read_flows(self, step_s: int, since: int, until: int) -> list[Flow]:
+        with self._ledger.read() as db:
+            return report.flows(db, since, until, step_s)
 
 
 def _balance_view(books: Books, balance: Balance | None) -> BalanceView:

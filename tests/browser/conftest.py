@@ -76,9 +76,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """One Chromium for all tests of a worker."""
+    """One Chromium for all tests of a file. Not of a session: Playwright keeps an event loop running as long, in which
+    no asynchronous test of another file could run."""
     program = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if program is None:
         pytest.skip(f"the browser's tests need {BROWSERS[0]} on PATH")
@@ -126,7 +127,7 @@ def open_tab(browser: Any) -> Iterator[OpenTab]:
         yield open_tab
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def mint(tmp_path_factory: pytest.TempPathFactory, browser: Any) -> Iterator[Mint]:
     """One mint for all of them; the browser first, so that nothing is started where there is none."""
     mint = Mint(tmp_path_factory.mktemp("node"), operator_page="true", **OPTIONS)
@@ -135,7 +136,7 @@ def mint(tmp_path_factory: pytest.TempPathFactory, browser: Any) -> Iterator[Min
         yield mint
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def rune(mint: Mint) -> str:
     """One for the operator's page, and nothing else."""
     return str(mint.node.rpc("createrune", restrictions=[["method=cashu-operator-page"]])["rune"])

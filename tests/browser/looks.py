@@ -20,12 +20,12 @@ Image: Any = pytest.importorskip("PIL.Image", reason="needs the extra `browser` 
 ImageChops: Any = pytest.importorskip("PIL.ImageChops")
 
 MADE_WITH = "made_with.json"
-COLOURS = 128
-"""Of a stored picture: a fifth of the size, and no difference that anybody sees."""
+COLOURS = 256
+"""Of a stored picture: a fraction of the size, and no difference that anybody sees."""
 FAR_APART = 60
 """Of 255, in one channel: so different are two pixels of which one is wrong, and not only smoothed otherwise."""
-MOST_WRONG = 0.005
-"""Part of a picture's pixels."""
+MOST_WRONG = 0.0008
+"""Part of a picture's pixels: less than another colour of the links changes."""
 HEIGHT_SLACK = 8
 """Pixels by which the whole may be taller or shorter."""
 MASK = "#888888"

@@ -122,3 +122,22 @@ def test_an_empty_mint_and_a_node_that_can_not_be_asked(open_operator: OpenTab) 
     assert tab.page.get_by_text("unknown").count() == 2
     assert tab.page.get_by_text("Nothing came in or went out in this time.").is_visible()
     assert tab.complaints == []
+
+
+def test_below_a_path_of_a_proxy(mint: Mint, open_tab: OpenTab, rune: str) -> None:
+    """Everything is asked for below that path, by both pages."""
+    url = "http://proxy.example/below"
+
+    def pass_on(route: Any) -> None:
+        if route.request.url == f"{url}/operator/events":
+            route.fulfill(body="data: 1\n\n")  # what is passed on here is passed on as a whole
+        else:
+            route.fulfill(response=route.fetch(url=route.request.url.replace(url, mint.url), max_redirects=0))
+
+    tab = open_tab(f"{url}/operator", answers={f"{url}/**": pass_on})
+    enter(tab.page, rune)
+    tab.page.wait_for_selector("#figures:not([hidden])")
+    tab.page.goto(f"{url}/")
+    assert tab.page.locator("h1").inner_text() == NAME
+    assert tab.page.locator("header img").evaluate("(image) => image.naturalWidth") > 0
+    tab.check(url)

@@ -41,13 +41,23 @@ def test_reckless_installs_it_and_takes_it_away(
     with clean_node(network, user) as clean:
         clean.config.touch()  # else reckless asks whether it may make one
         reckless = ["reckless", f"--lightning={clean.directory}", "--network=regtest"]
-        user.run(*reckless, "source", "add", source)
+        origin = user.home / "origin" / "nutbolt"
+        user.run("git", "clone", "--quiet", source, origin)
+        user.run(*reckless, "source", "add", origin)
         assert "nutbolt enabled" in user.run(*reckless, "install", "nutbolt")
         info = clean.wait_serving()
         assert info["url"] == f"http://127.0.0.1:{default_port}"
 
         # From now on it starts with the node, and its options may stand in the node's configuration.
         clean.restart(f"cashu-listen=127.0.0.1:{free_port()}", "cashu-name=Installed by reckless")
+        assert clean.wait_serving()["name"] == "Installed by reckless"
+
+        # An update starts it anew, with the options that the node has read.
+        author = ["-c", "user.name=test", "-c", "user.email=test@example.invalid"]
+        user.run("git", *author, "commit", "--allow-empty", "--quiet", "--message=newer", cwd=origin)
+        user.run(*reckless, "update", "nutbolt")
+        metadata = (clean.directory / "reckless" / "nutbolt" / ".metadata").read_text()
+        assert user.run("git", "rev-parse", "HEAD", cwd=origin).strip() in metadata
         assert clean.wait_serving()["name"] == "Installed by reckless"
 
         # Without the plugin lightningd would not know them, and not start.

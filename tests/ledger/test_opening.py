@@ -145,6 +145,12 @@ def test_a_new_ledger_has_the_newest_schema(path: Path) -> None:
     ledger.close()
 
 
+def test_the_steps_of_the_schema_are_numbered_without_a_gap_and_none_twice() -> None:
+    """Their order is that of their names, and a ledger remembers only how many it has taken."""
+    names = sorted(path.name for path in (ROOT / "ledger" / "store" / "schema").glob("*.sql"))
+    assert [int(name.split("_")[0]) for name in names] == list(range(1, len(migrations()) + 1))
+
+
 def test_migrating_again_changes_nothing(path: Path) -> None:
     ledger = Database(path)
     before = schema(ledger.writer)

@@ -54,6 +54,7 @@ SCANS = {
     "melt_quote.sum_pending_msat": IN_FLIGHT,
     "node.note_rollback": "once, when the node's database was put back to an older copy",
     "quotes._select": "for the operator's list: from the newest on, until its limit is filled",
+    "report.waiting": IN_FLIGHT,
     "resolution.given_up": FORCED,
     "resolution.forced": FORCED,
 }
@@ -117,12 +118,17 @@ def scans(db: apsw.Connection, sql: str, *, repeated: bool = False) -> list[str]
 
     `repeated`: only those that are taken again and again, for each row of something else."""
     tables = {alias: table for table, alias in re.findall(r"(?:FROM|JOIN)\s+(\w+)\s+([a-z]\w*)\b", sql)}
-    found, again = [], set()
-    for step, parent, _, text in db.execute(f"EXPLAIN QUERY PLAN {sql}", (None,) * sql.count("?")):
+    found, again, derived = [], set(), set()
+    names = re.findall(r":([a-z]\w*)", sql)
+    bindings: Any = dict.fromkeys(names) if names else (None,) * sql.count("?")
+    for step, parent, _, text in db.execute(f"EXPLAIN QUERY PLAN {sql}", bindings):
+        if text.startswith(("CO-ROUTINE", "MATERIALIZE")):
+            derived.add(text.split(" ", 1)[1])  # read from end to end, but it is what its own steps found
         if parent in again or text.startswith("CORRELATED"):
             again.add(step)
         is_scan = text.startswith("SCAN ") or "AUTOMATIC" in text
-        if is_scan and tables.get(text.split()[1], text.split()[1]) not in SMALL and (step in again or not repeated):
+        table = tables.get(text.split()[1], text.split()[1])
+        if is_scan and table not in SMALL | derived and (step in again or not repeated):
             found.append(text)
     return found
 

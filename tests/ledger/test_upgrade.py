@@ -26,6 +26,9 @@ STEPS = {
     "0001_ledger.sql": "5c1f5b1e47864f6c5028277713912c8321f0fd216ba75b5c0788fa478db5ee57",
     "0002_limits.sql": "c0872caabb0d62f8024444f3971036bdb04ebcd4045965ab9ce52e4d5ea5c4f9",
     "0003_forgetful_node.sql": "2c35abef5b5388072a41ea756c8b7213946dbcca015759c6447278f5846ee128",
+    "0004_operator.sql": "59b31b4239ee142f23a4dfe7833ee533a0afe02fa9ce63c9ce94f248036803e2",
+    "0005_growth.sql": "59299ad049ab7d7a965726e3e76ef964014f730cae455e838d06fd5d113dcb06",
+    "0006_report.sql": "d579f4cb873722320a22e63c54a7f9a9409520ce79c4440ef5118e5d338d9376",
 }
 """The digests of the schema's steps. A new step is added here with its own; none is ever changed: a ledger that has
 gone through it would not have the change."""
@@ -85,6 +88,12 @@ def test_a_melt_that_was_in_flight_comes_to_its_end(mint: Mint, wrote: dict[str,
     assert quote.state == (MeltQuoteState.PAID if paid else MeltQuoteState.UNPAID)
     assert set(mint.states(proofs(wrote["held"]))) == {ProofState.SPENT if paid else ProofState.UNSPENT}
     assert mint.audit().faults == ()
+
+
+def test_each_step_has_its_number_and_its_digest() -> None:
+    names = sorted(f.name for f in resources.files("ledger.store.schema").iterdir() if f.name.endswith(".sql"))
+    assert names == list(STEPS)
+    assert [int(name[:4]) for name in names] == list(range(1, len(names) + 1))
 
 
 @pytest.mark.parametrize("name", list(STEPS))

@@ -27,6 +27,8 @@ from tests.node.harness import Invoice as NodeInvoice
 CONSTANTS = {"plugin.methods.verdict:ROUTING_GRACE_S": 15, "plugin.methods.verdict:RETRY_S": 1}
 """Still far more than an xpay takes here after its last attempt."""
 COIN_SAT = 200_000
+LEAST_FUNDS_SAT = 1_000_000
+"""What the receiver must be able to pay, before it pays."""
 PAY_AGAIN_S = 0.5
 START_AGAIN_S = 0.2
 STARTED = "Server started with public key"
@@ -139,12 +141,20 @@ class NodeWorld(World):
     def pay(self, request: str, amount: int | None = None) -> None:
         """Until it is paid, however often the mint's node dies meanwhile. An invoice can't be paid twice."""
         receiver = self._network.receiver
+        self._fill_up()
         invoice = request
         if request.startswith("lno"):
             params: dict[str, Any] = {} if amount is None else {"amount_msat": amount * 1000}
             fetch = lambda: receiver.call("fetchinvoice", offer=request, timeout=5, **params)["invoice"]  # noqa: E731
             invoice = self._insist(fetch)
         self._insist(lambda: receiver.call("xpay", invstring=invoice))
+
+    def _fill_up(self) -> None:
+        """Each new mint takes some of what the receiver can pay, and there are hundreds: the hub gives it back."""
+        hub, receiver = self._network.hub, self._network.receiver
+        channels = receiver.call("listpeerchannels", id=hub.id)["channels"]
+        if sum(int(channel["spendable_msat"]) for channel in channels) < LEAST_FUNDS_SAT * 1000:
+            hub.pay(receiver.invoice(LEAST_FUNDS_SAT).bolt11)
 
     def _insist(self, work: Callable[[], Any]) -> Any:
         end = time.monotonic() + PATIENCE_S

@@ -50,17 +50,6 @@ def events(lines: Iterator[str]) -> Iterator[str]:
 # --- who sees it ------------------------------------------------------------------------------------------------------
 
 
-def test_without_the_option_there_is_no_such_page(make_mint: MakeMint) -> None:
-    mint = make_mint()
-    rune = mint.node.rpc("createrune")["rune"]
-    for path in ("/operator", DATA, EVENTS):
-        answer = mint.http.get(path, headers={"rune": rune})
-        assert answer.status_code == 404
-        assert set(answer.json()) == {"detail", "code"}
-    assert mint.node.calls("checkrune") == []
-    assert mint.node.rpc("listdatastore", key=["cashu", "balances"])["datastore"] == []
-
-
 @pytest.mark.parametrize("path", [DATA, EVENTS])
 @pytest.mark.parametrize(
     ("rune", "why"),
@@ -130,6 +119,13 @@ def test_the_page_itself_holds_no_figure(mint: Mint) -> None:
     assert "connect-src 'self'" in policy
     assert "unsafe" not in policy
     assert "<script>" not in answer.text
+
+
+def test_with_a_slash_it_is_at_the_same_place(mint: Mint) -> None:
+    """What it loads is named as seen from there."""
+    answer = mint.http.get("/operator/")
+    assert answer.status_code == 308
+    assert answer.headers["location"] == "../operator"
 
 
 @pytest.mark.slow

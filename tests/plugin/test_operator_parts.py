@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -15,9 +18,12 @@ from plugin.node.view import Funds
 from plugin.operator import health
 from plugin.operator.health import Check, Facts
 from plugin.operator.history import Note, read, write
-from plugin.operator.overview import SETTLED_S, Flows, Steps
+from plugin.operator.overview import SETTLED_S, Flows, Overview, Steps
 from plugin.operator.pulse import Pulse
+from plugin.operator.views import OverviewResponse
+from plugin.options import parse
 from plugin.solvency import Balance, Books, Owned
+from tests.ledger.helpers import Mint as LedgerMint
 
 NOW = 1_800_000_000
 BOOKS = Books(
@@ -101,22 +107,25 @@ def test_what_is_not_worth_a_word_is_not_said() -> None:
 # --- flows ------------------------------------------------------------------------------------------------------------
 
 
-def test_steps_that_are_over_are_read_once() -> None:
+def test_each_step_is_read_by_itself_and_one_that_is_over_once() -> None:
     flows, asked = Flows(Steps(3, 1000)), []
     rows = [Flow(at, "bolt11", in_msat=at) for at in (1000, 2000, 3000, 4000)]
 
-    def fetch(since: int) -> list[Flow]:
-        asked.append(since)
-        return [row for row in rows if row.at >= since]
+    def fetch(since: int, until: int) -> list[Flow]:
+        asked.append((since, until))
+        return [row for row in rows if since <= row.at < until]
 
     now = 4000 + SETTLED_S - 1  # the one before has just ended, and may still get rows
     assert flows.read(fetch, 2000, now) == rows[1:]
+    assert asked == [(2000, 3000), (3000, 4000), (4000, now + 1)]
     rows[2] = Flow(3000, "bolt11", in_msat=9)
     assert flows.read(fetch, 2000, now + 1) == rows[1:]
+    assert asked[3:] == [(3000, 4000), (4000, now + 2)]
     rows[3] = Flow(4000, "bolt11", in_msat=10)
     assert flows.read(fetch, 3000, now + 2) == rows[2:]
-    assert asked == [2000, 3000, 4000]
+    assert asked[5:] == [(4000, now + 3)]
     assert flows.read(fetch, 9000, 9500) == []
+    assert flows.read(fetch, 2000, 3000) == []  # a clock that was put back: nothing is known of that time, nor read
 
 
 # --- the balance's history --------------------------------------------------------------------------------------------
@@ -177,3 +186,34 @@ async def test_listeners_are_counted() -> None:
     with pulse.listening(), pulse.listening():
         assert pulse.listeners == 2
     assert pulse.listeners == 0
+
+
+# --- the whole --------------------------------------------------------------------------------------------------------
+
+
+async def test_what_lives_in_the_event_loop_is_not_read_beside_it(tmp_path: Path) -> None:
+    """Melts and notes come and go there, also while a worker thread reads the ledger's rows."""
+    here = threading.get_ident()
+    seen = []
+
+    class InLoop:
+        """Stands for all that belongs to the event loop."""
+
+        def stuck(self) -> list[object]:
+            seen.append(("stuck", threading.get_ident()))
+            return []
+
+        def points(self, _since: int, _step_s: int) -> list[Note]:
+            seen.append(("points", threading.get_ident()))
+            return [Note(NOW, 1, 2)]
+
+        async def balance(self) -> Balance:
+            return balance(100_000)
+
+    mint, parts = LedgerMint(tmp_path / "ledger.sqlite3"), cast(Any, InLoop())
+    pulse = Pulse(asyncio.get_running_loop())
+    overview = Overview(parse({}), mint.ledger, parts, parts, parts, pulse, parts)
+    found = OverviewResponse.model_validate_json(await overview.answer("day"))
+    mint.close()
+    assert [note.owned_msat for note in found.history] == [2]
+    assert seen == [("stuck", here), ("points", here)]

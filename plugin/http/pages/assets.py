@@ -36,7 +36,6 @@ HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
     "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
 
@@ -74,12 +73,12 @@ ASSETS = _load()
 _BY_ADDRESS = {asset.address: asset for asset in ASSETS.values()}
 
 
-def address(name: str) -> str:
-    """Where a page finds this file."""
-    return ASSETS[name].address
+_environment.globals["address"] = lambda name: relative(ASSETS[name])
 
 
-_environment.globals["address"] = address
+def relative(asset: Asset) -> str:
+    """Where a page finds this file, also if a proxy serves the mint below a path of its own."""
+    return asset.address.removeprefix("/")
 
 
 @lru_cache(maxsize=1)

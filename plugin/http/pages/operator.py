@@ -48,7 +48,10 @@ blueprint = Blueprint("operator", __name__)
 async def operator_page() -> Response:
     """The page, without any figure."""
     _overview()
-    return assets.page("operator.html", MAY_LOAD, icon=assets.icon_of(services().settings.icon).address, method=METHOD)
+    if request.path.endswith("/"):
+        return Response(status=308, headers={"location": "../operator"})  # what it loads is named from there
+    icon = assets.relative(assets.icon_of(services().settings.icon))
+    return assets.page("operator.html", MAY_LOAD, icon=icon, method=METHOD)
 
 
 @blueprint.get("/operator/data")

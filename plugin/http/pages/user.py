@@ -49,7 +49,7 @@ async def user_page() -> Response:
         "user.html",
         MAY_LOAD,
         info=info,
-        icon=assets.icon_of(mint.settings.icon).address,
+        icon=assets.relative(assets.icon_of(mint.settings.icon)),
         url=urls[0],
         other_urls=urls[1:],
         qr=qr_code(urls[0]),

@@ -85,7 +85,7 @@ async function load() {
     do {
       again = false;
       const asked = rune;
-      const answer = await ask(`/operator/data?span=${document.querySelector("input[name=span]:checked").value}`);
+      const answer = await ask(`operator/data?span=${document.querySelector("input[name=span]:checked").value}`);
       if (asked !== rune || !(await usable(answer))) return;
       shown = { data: await answer.json(), at: Date.now() };
       if (asked !== rune) return;
@@ -107,7 +107,7 @@ async function follow() {
   while (rune && !mine.signal.aborted) {
     let wait = RETRY_MS;
     try {
-      const answer = await ask("/operator/events", { signal: mine.signal });
+      const answer = await ask("operator/events", { signal: mine.signal });
       if (await usable(answer)) {
         const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
         for (let rest = "", part = await reader.read(); !part.done; part = await reader.read()) {
