@@ -69,6 +69,9 @@ class Client(asyncio.Protocol):
         self._number = -1
         self._begun = 0.0
         self._body = bytearray()
+        self._goes_on = True
+        self.is_last = False
+        """There are no more requests."""
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -104,17 +107,25 @@ class Client(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """Called by the parser: the answer is here."""
         self._is_complete = True
+        self._goes_on = self._parser.should_keep_alive()
 
     def _next(self) -> None:
+        if not self._goes_on:  # mints end a connection after many requests
+            self._finish()
+            return
         self._number, request = next(self._requests, (-1, b""))
         if not request:
-            self.done.set_result(None)
-            self._transport.close()
+            self.is_last = True
+            self._finish()
             return
         self._body.clear()
         self._is_complete = False
         self._begun = time.perf_counter()
         self._transport.write(request)
+
+    def _finish(self) -> None:
+        self.done.set_result(None)
+        self._transport.close()
 
 
 class Generator:
@@ -140,12 +151,15 @@ class Generator:
         loop = asyncio.get_running_loop()
         requests = enumerate(self._requests)
         begun = time.perf_counter()
-        made = [
-            loop.create_connection(lambda: Client(requests, self), self._job["host"], self._job["port"])
-            for _ in range(self._job["clients"])
-        ]
-        clients = [client for _, client in await asyncio.gather(*made)]
-        await asyncio.gather(*(client.done for client in clients))
+
+        async def ask() -> None:
+            client = None
+            while client is None or not client.is_last:
+                made = loop.create_connection(lambda: Client(requests, self), self._job["host"], self._job["port"])
+                _, client = await made
+                await client.done
+
+        await asyncio.gather(*(ask() for _ in range(self._job["clients"])))
         return Result(time.perf_counter() - begun, self._latencies, self._statuses, self._bodies)
 
 

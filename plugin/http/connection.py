@@ -11,7 +11,7 @@ import resource
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, cast
+from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
 import h11
@@ -19,7 +19,7 @@ from hypercorn import protocol
 from hypercorn.asyncio import run as hypercorn_run
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event, Updated
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol import h11 as hypercorn_h11
 from hypercorn.protocol import ws_stream
 from hypercorn.protocol.events import Body as BodyData
@@ -121,6 +121,7 @@ class ServerConfig(Config):
     """Hypercorn's configuration, and what its connections need of ours."""
 
     connections: Connections
+    counter: Intake
 
 
 class BoundedBuffer(ws_stream.WebsocketBuffer):
@@ -155,6 +156,17 @@ class MeteredBody(Body):
         MeteredBody._in_memory -= len(self._data)
         super().clear()
 
+    def refuse(self, reason: Exception) -> None:
+        """Take nothing more: who waits for it gets this."""
+        self.clear()
+        self._must_raise = reason
+        self.set_complete()
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether there is no use in waiting for the rest."""
+        return self._must_raise is not None
+
 
 class MeteredRequest(Request):
     """A request with such a body."""
@@ -179,19 +191,57 @@ class MeteredHttp(ASGIHTTPConnection):
         return self._request
 
 
+class Stream(Protocol):
+    """One request, to which the rest of what its client sends is given as events of Hypercorn's streams."""
+
+    async def begin(self) -> None: ...
+
+    async def handle(self, event: ProtocolEvent) -> None: ...
+
+
+class Intake(Protocol):
+    """What answers some requests itself, and gives no stream for the others."""
+
+    def stream(self, protocol: StrictHttp1, request: h11.Request) -> Stream | None: ...
+
+
 class StrictHttp1(H11Protocol):
     """No HTTP/2 without TLS, which only a proxy could speak: one connection would carry a hundred requests at once,
     past the limits for connections. And no heads of requests over which Hypercorn or Quart would stumble."""
+
+    config: ServerConfig
 
     async def _check_protocol(self, event: h11.Request) -> None:
         pass
 
     async def _create_stream(self, request: h11.Request) -> None:
-        if _is_sound(request):
-            await super()._create_stream(request)
-        else:
+        if not _is_sound(request):
             await self._send_error_response(400)
             await self.send(Closed())
+        elif (stream := self.config.counter.stream(self, request)) is None:
+            await super()._create_stream(request)
+        else:
+            self.stream = cast(Any, stream)
+            self.keep_alive_requests += 1
+            await self.context.mark_request()
+            await stream.begin()
+
+    async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        """Send a whole answer at once, and be ready for the next request."""
+        headers += self.config.response_headers("h11")
+        if self.keep_alive_requests >= self.config.keep_alive_max_requests:
+            headers.append((b"connection", b"close"))
+        connection = cast(h11.Connection, self.connection)
+        try:
+            data = connection.send(h11.Response(status_code=status, headers=headers)) or b""
+            data += connection.send(h11.Data(data=body)) or b""
+            data += connection.send(h11.EndOfMessage()) or b""
+        except h11.LocalProtocolError:
+            if connection.their_state is not h11.ERROR:
+                raise
+        else:
+            await self.send(RawData(data=data))
+        await self._maybe_recycle()
 
 
 def _is_sound(request: h11.Request) -> bool:

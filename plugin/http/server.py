@@ -9,6 +9,7 @@ import socket
 from hypercorn.asyncio import serve
 from quart import Quart
 
+from plugin.http.app import counter
 from plugin.http.connection import Connections, ServerConfig, most_connections
 from plugin.http.limits import RateLimits
 from plugin.http.websocket import MAX_FRAME_BYTES
@@ -51,6 +52,7 @@ async def run(app: Quart, sock: socket.socket, stop: asyncio.Event, limits: Rate
     """Serve until `stop`."""
     config = ServerConfig()
     config.connections = Connections(limits, most_connections())
+    config.counter = counter(app)
     config.bind = [f"fd://{sock.fileno()}"]
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn")
