@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from contrib import bootstrap
-from contrib.bench import floor, load, nutshell
+from contrib.bench import chart, floor, load, nutshell
 from contrib.bench.flows import FLOWS, Flow, World, require_granted
 from contrib.bench.server import Server
 from contrib.sandbox import SandboxNode
@@ -34,6 +34,7 @@ QUIET_S = 0.3
 LIMIT_PERCENT = 1_000_000
 """The mint's rate limiter works as always, but refuses nobody."""
 US, THEM = "nutbolt", "nutshell"
+CHART = "benchmarks.svg"
 
 Figures = dict[str, Any]
 
@@ -196,7 +197,7 @@ def render(part: Figures) -> str:
             sync_them=theirs["synchronous"],
         ),
         "",
-        "![Requests a second of both mints, and this mint's CPU time beside the curve's](benchmarks.svg)",
+        f"![Requests a second of both mints, and this mint's CPU time beside the curve's]({CHART})",
         "",
         "| flow | clients | requests/s | nutshell's | times | aimed for | p50, p99 ms | nutshell's |",
         "|---|---|---|---|---|---|---|---|",
@@ -244,3 +245,22 @@ def _cost_row(name: str, flow: Figures) -> str:
         f"{floor_ms / ours['1']['cpu_ms']:.2f}" if floor_ms else "",
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def illustrations(part: Figures) -> dict[str, str]:
+    """The page's pictures by their file names."""
+    speed, cost = [], []
+    for name, flow in part["flows"].items():
+        label = FLOWS[name].title.replace("`", "")
+        ours, theirs = flow["by"][US]["8"], flow["by"].get(THEM, {}).get("8")
+        if theirs:
+            times = f"({ours['per_s'] / theirs['per_s']:.0f} times)"
+            speed.append(chart.Row(label, (ours["per_s"], theirs["per_s"]), times))
+        if floor_ms := flow.get("floor_ms"):
+            values = [ours["cpu_ms"], floor_ms]
+            cost.append(chart.Row(label, values, f"({floor_ms / ours['cpu_ms']:.0%} of it the curve)"))
+    panels = [
+        chart.Panel("Requests a second, 8 clients", (US, THEM), speed),
+        chart.Panel("CPU ms for a request", (US, "libsecp256k1 alone"), cost),
+    ]
+    return {CHART: chart.draw([panel for panel in panels if panel.rows])}
