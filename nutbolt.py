@@ -12,7 +12,18 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-REQUIRED = ("pyln", "apsw", "coincurve", "hypercorn", "pydantic", "quart", "quart_schema", "throttled")
+REQUIRED = (
+    "pyln",
+    "apsw",
+    "coincurve",
+    "hypercorn",
+    "pydantic",
+    "quart",
+    "quart_schema",
+    "throttled",
+    "segno",
+    "prometheus_client",
+)
 
 
 def main() -> None:
@@ -28,7 +39,10 @@ def main() -> None:
     os.dup2(2, 1)
     if str(HERE) not in sys.path:
         sys.path.insert(0, str(HERE))
-    from plugin.main import run  # noqa: PLC0415 - after the line above
+    from plugin.lean import without_gossip  # noqa: PLC0415 - after the line above
+
+    without_gossip()
+    from plugin.main import run  # noqa: PLC0415
 
     run(protocol)
 

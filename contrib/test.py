@@ -6,7 +6,7 @@
     python3 -m contrib.test -m "not slow" -n 3 --cov # with coverage, also of the plugin's own processes
 
 Tests on a real node run where lightningd, bitcoind and bitcoin-cli are on PATH, and are skipped visibly elsewhere;
-with REQUIRE_LIGHTNINGD=1 they fail instead.
+with REQUIRE_LIGHTNINGD=1 they fail instead. Tests in a browser run where there is a Chromium.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ from contrib import bootstrap
 WORKERS = 3
 RERUNS = 2
 NODE_BINARIES = ("lightningd", "bitcoind", "bitcoin-cli")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def main() -> None:
     """Set up, then run every check; the first that fails ends it."""
     has_node = all(shutil.which(binary) for binary in NODE_BINARIES)
-    bootstrap.enter("node" if has_node or os.environ.get("REQUIRE_LIGHTNINGD") else "dev")
+    has_browser = any(shutil.which(program) for program in BROWSERS)
+    node = "node" if has_node or os.environ.get("REQUIRE_LIGHTNINGD") else "dev"
+    bootstrap.enter(node, *(["browser"] if has_browser else []))
     chosen = sys.argv[1:]
     if not chosen:
         _check("ruff", "format", "--check")

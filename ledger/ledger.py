@@ -36,13 +36,27 @@ from ledger.models import (
     SignaturesResponse,
     SwapRequest,
 )
-from ledger.operations import exposure, keyset, melt, melt_quote, mint, node, payout, replay, resolution, state, swap
+from ledger.operations import (
+    exposure,
+    keyset,
+    melt,
+    melt_quote,
+    mint,
+    node,
+    payout,
+    policy,
+    replay,
+    resolution,
+    state,
+    status,
+    swap,
+)
 from ledger.operations.melt_quote import Built, PendingMelt, PendingPayment, PendingPayout
 from ledger.store import backup
 from ledger.store.database import Database
 from ledger.store.operation import Operation
 from ledger.store.transaction import Transaction
-from ledger.store.writer import T, Work, Writer
+from ledger.store.writer import Observer, T, Work, Writer
 
 PUBKEY_PURPOSE = b"Nutbolt_Pubkey_v1"
 SIGNATURE_HEX_LENGTH = 128
@@ -69,6 +83,8 @@ class Ledger:
         """The mint's public key (NUT-06)."""
         with database.read() as db:
             self.keysets = keyset.load(db, seed)
+            self.policy = policy.load(db)
+            """What the operator has decided, as of the last commit that changed it."""
         self._writer = Writer(database.writer, self._begin, self._publish)
 
     # --- life ---------------------------------------------------------------------------------------------------
@@ -83,6 +99,20 @@ class Ledger:
 
         It must not block and must not raise."""
         self._subscribers.append(subscriber)
+
+    def observe(self, observer: Observer) -> None:
+        """Call `observer` with every group commit, in the writer's thread. It must not block."""
+        self._writer.observer = observer
+
+    @property
+    def waiting(self) -> int:
+        """How many operations wait for the writer."""
+        return self._writer.waiting
+
+    def status(self) -> status.Status:
+        """How the mint stands, from the books as they are kept."""
+        with self.read() as db:
+            return status.read(db, self.now())
 
     def _publish(self, event: Event) -> None:
         for subscriber in self._subscribers:
@@ -153,6 +183,19 @@ class Ledger:
     def _install(self, keysets: Keysets) -> None:
         self.keysets = keysets
 
+    # --- what the operator decides --------------------------------------------------------------------------------
+
+    def pause(self, minting: bool | None = None, melting: bool | None = None) -> Future[policy.Policy]:
+        """Pause (True) or unpause (False) minting and melting; None leaves one as it is."""
+        return self.submit(Operation.PAUSE, lambda tx: policy.pause(tx, minting, melting, self._adopt))
+
+    def set_motd(self, motd: str | None) -> Future[policy.Policy]:
+        """Set the message of the day (NUT-06); None takes it away."""
+        return self.submit(Operation.MOTD, lambda tx: policy.set_motd(tx, motd, self._adopt))
+
+    def _adopt(self, decided: policy.Policy) -> None:
+        self.policy = decided
+
     # --- swap (NUT-03), state (NUT-07), restore (NUT-09) ----------------------------------------------------------
 
     def swap(self, request: SwapRequest) -> Future[SignaturesResponse]:
@@ -177,21 +220,25 @@ class Ledger:
     # --- mint (NUT-04) --------------------------------------------------------------------------------------------
 
     def require_room(self, amount_msat: int, max_outstanding_msat: int) -> None:
-        """Raises 20003 for a mint quote over more than may be outstanding, before anything is made for it;
-        `create_mint_quote` decides for good."""
+        """Raises 20003 for a mint quote over more than may be outstanding, or while minting is paused, before anything
+        is made for it; `create_mint_quote` decides for good."""
+        self.policy.require_minting()
         if max_outstanding_msat:
             with self.read() as db:
                 exposure.require_room(db, self.now(), amount_msat, max_outstanding_msat)
 
     def has_room(self, amount_msat: int, max_outstanding_msat: int) -> bool:
         """Whether a mint quote over so much could be made now."""
+        if self.policy.minting_paused_at is not None:
+            return False
         if not max_outstanding_msat:
             return True
         with self.read() as db:
             return amount_msat <= exposure.room_msat(db, self.now(), max_outstanding_msat)
 
     def create_mint_quote(self, quote: mint.NewMintQuote, max_outstanding_msat: int = 0) -> Future[MintQuote]:
-        """Store a new mint quote. Raises 20003 if more than this could be outstanding then (0: no limit)."""
+        """Store a new mint quote. Raises 20003 if more than this could be outstanding then (0: no limit), or while
+        minting is paused."""
         return self.submit(Operation.MINT_QUOTE, lambda tx: mint.create(tx, quote, max_outstanding_msat))
 
     def mint_quote(self, method: str, quote_id: str) -> MintQuote:
@@ -233,7 +280,7 @@ class Ledger:
     # --- melt (NUT-05) --------------------------------------------------------------------------------------------
 
     def create_melt_quote(self, quote: melt_quote.NewMeltQuote) -> Future[MeltQuote]:
-        """Store a new melt quote."""
+        """Store a new melt quote. Raises 20000 while melting is paused, 20005 and 20006."""
         return self.submit(Operation.MELT_QUOTE, lambda tx: _create(tx, quote))
 
     def melt_quote(self, method: str, quote_id: str) -> MeltQuote:
@@ -327,6 +374,7 @@ class Ledger:
 
 
 def _create(tx: Transaction, quote: melt_quote.NewMeltQuote) -> MeltQuote:
+    policy.load(tx.db).require_melting()
     match quote:
         case melt_quote.NewPayment():
             return melt_quote.create_payment(tx, quote)

@@ -7,7 +7,7 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,9 +19,11 @@ from ledger.ledger import Ledger, open_ledger
 from ledger.operations.node import NodeRun
 from ledger.store.database import Database
 from plugin.http import app as http_app
+from plugin.http import metrics as http_metrics
 from plugin.http import server
 from plugin.http.limits import RateLimits
 from plugin.http.subscriptions import Hub
+from plugin.http.tls import Tls
 from plugin.methods.lightning import Lightning, LightningMethod
 from plugin.methods.method import Method
 from plugin.methods.method import Mint as MintParts
@@ -32,15 +34,21 @@ from plugin.methods.receipts import Receipts
 from plugin.methods.resolver import Resolver
 from plugin.methods.table import METHODS
 from plugin.methods.verdict import Verdicts
+from plugin.metrics import Metrics, Scrape
 from plugin.node import process
 from plugin.node.chain import Chain
 from plugin.node.events import EventQueue, EventsLost, InvoicePaid, NodeEvent, PartFailed, PartSucceeded
 from plugin.node.offers import Offers
 from plugin.node.routes import Routes
 from plugin.node.rpc import NodeRpc, NodeUnavailableError, OutcomeUnknownError, RpcError
+from plugin.node.runes import Runes
 from plugin.node.view import Node
+from plugin.operator.history import History
+from plugin.operator.overview import Overview
+from plugin.operator.pulse import Pulse
 from plugin.options import Settings
 from plugin.services import Services
+from plugin.solvency import Solvency
 from plugin.tasks import Supervisor
 
 RECORD_KEY = ["cashu", "ledger"]
@@ -61,20 +69,29 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What lightningd tells a plugin at `init`. `node_started`: the node has just started, not the plugin alone."""
+    """What lightningd tells a plugin at `init`. `node_started`: the node has just started, not the plugin alone; `tls`:
+    what the options say of HTTPS, loaded."""
 
     settings: Settings
     directory: Path
     rpc_socket: Path
     node_started: bool
+    tls: Tls | None
 
 
 class Mint:
     """One mint in one event loop. `on_fatal` is called when it can't go on and the plugin should end."""
 
-    def __init__(self, surroundings: Surroundings, sock: socket.socket, on_fatal: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        sock: socket.socket,
+        on_fatal: Callable[[str], None],
+        metrics_socket: socket.socket | None = None,
+    ) -> None:
         self._surroundings = surroundings
         self._socket = sock
+        self._metrics_socket = metrics_socket
         self._loop = asyncio.get_running_loop()
         self._supervisor = Supervisor(on_fatal)
         self._stop = asyncio.Event()
@@ -97,22 +114,31 @@ class Mint:
         """One backup at a time."""
         self._methods = [method for method in METHODS if method.name in surroundings.settings.methods]
         self._rate_limits = RateLimits(surroundings.settings)
-        self._app = http_app.create_app(lambda: self._why_not_ready, self._methods, self._rate_limits)
+        self._metrics = Metrics()
+        self._metrics.look_up(self._scrape)
+        self._app = http_app.create_app(lambda: self._why_not_ready, self._methods, self._rate_limits, self._metrics)
 
     @property
     def url(self) -> str:
         """Where it listens."""
         host, port = self._socket.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        scheme = "http" if self._surroundings.tls is None else "https"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     # --- life -----------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Serve until `stop`; recovery goes on beside it."""
+        tls = self._surroundings.tls
         serving = self._supervisor.spawn(
-            "http server", server.run(self._app, self._socket, self._stop, self._rate_limits)
+            "http server", server.run(self._app, self._socket, self._stop, self._rate_limits, tls)
         )
         self._supervisor.watch(serving)
+        if self._metrics_socket is not None:
+            measuring = http_metrics.run(self._metrics, self._metrics_socket, self._stop, self._rate_limits)
+            self._supervisor.forever("metrics server", measuring)
+        if tls is not None:
+            self._supervisor.forever("certificate", tls.follow())
         self._supervisor.background("start", self._start())
         await self._stop.wait()
         self._why_not_ready = "the mint is stopping"
@@ -120,6 +146,8 @@ class Mint:
         self._outcomes.give_up()
         if self.services is not None:
             self.services.hub.close()
+            if self.services.overview is not None:
+                self.services.overview.pulse.close()
         await asyncio.wait([serving], timeout=2 * server.SHUTDOWN_GRACE_S)
         await self._supervisor.stop()
         if self.services is not None:
@@ -192,6 +220,9 @@ class Mint:
         self._supervisor.forever("keysets", self._keep_keysets(ledger))
         ledger.subscribe(self._outcomes.on_event)
         ledger.subscribe(self._note_change)
+        self._metrics.in_flight(ledger.pending_melts(), ledger.now())
+        ledger.subscribe(self._metrics.on_event)
+        ledger.observe(self._metrics.committed)
         hub = Hub(ledger, self._loop, [method.name for method in self._methods])
         ledger.subscribe(hub.on_event)
         info = await self._patiently(self.node.info)
@@ -203,8 +234,9 @@ class Mint:
         await self._patiently(receipts.find_deleted)
         verdicts.start(run)
         parts = MintParts(settings, ledger, self._outcomes, self._supervisor)
+        routes = Routes(self._rpc)
         pricing = Pricing(
-            Routes(self._rpc),
+            routes,
             self._supervisor,
             info.id,
             percent=settings.fee_reserve_percent,
@@ -227,10 +259,23 @@ class Mint:
         dispatch = _dispatcher(verdicts, resolver, receipts, followed)
         self._supervisor.forever("node events", self.events.consume(dispatch))
         self._supervisor.forever("ledger record", self._keep_record(ledger))
-        self.services = Services(settings, ledger, methods, verdicts, payouts, resolver, hub)
+        solvency = Solvency(ledger, self.node, routes)
+        overview = self._overview(ledger, solvency, verdicts) if settings.operator_page else None
+        self.services = Services(
+            settings, ledger, methods, verdicts, payouts, resolver, hub, solvency, self._metrics, overview
+        )
         http_app.install(self._app, self.services)
         self._why_not_ready = None
         log.info("the mint is ready at %s", self.url)
+
+    def _overview(self, ledger: Ledger, solvency: Solvency, verdicts: Verdicts) -> Overview:
+        """What the operator's page is made from; without that page nothing of it runs."""
+        pulse = Pulse(self._loop)
+        ledger.subscribe(pulse.on_event)
+        history = History(self.node, solvency, pulse, ledger.now)
+        self._supervisor.background("history of the balance", history.run())  # the mint goes on without it
+        runes = Runes(self._rpc)
+        return Overview(self._surroundings.settings, ledger, solvency, verdicts, history, pulse, runes)
 
     def _build(self, parts: MintParts, lightning: Lightning) -> Iterator[Method]:
         for method in self._methods:
@@ -279,6 +324,30 @@ class Mint:
     def keysets_changed(self) -> None:
         """The operator has rotated a keyset; from any thread."""
         self._loop.call_soon_threadsafe(self._keysets_changed.set)
+
+    # --- what is measured -----------------------------------------------------------------------------------------
+
+    def _scrape(self) -> Scrape:
+        """Called in a worker thread. Raises StorageError."""
+        services = self.services
+        always = Scrape(
+            ready=self._why_not_ready is None,
+            failed=self.failure is not None,
+            refused=dict(self._rate_limits.refused),
+            failed_tasks=dict(self._supervisor.failures),
+            ledger_path=self._surroundings.directory / self._surroundings.settings.db,
+        )
+        if services is None:
+            return always
+        policy = services.ledger.policy
+        return replace(
+            always,
+            paused={"minting": policy.minting_paused_at is not None, "melting": policy.melting_paused_at is not None},
+            status=services.ledger.status(),
+            stuck=len(services.verdicts.stuck()),
+            websockets=services.hub.connections,
+            waiting_operations=services.ledger.waiting,
+        )
 
     # --- the tripwire ---------------------------------------------------------------------------------------------
 

@@ -6,15 +6,19 @@ whereas a plugin that refuses a value only disables itself.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
+from urllib.parse import urlsplit
 
 from ledger import methods
 from ledger.keysets import MAX_INPUT_FEE_PPK
 from ledger.units import MSAT_PER_UNIT
+from plugin import icon
+from plugin.icon import Icon
 
 MAX_AMOUNT_SAT = 2_100_000_000_000_000
 MAX_PENDING_MELTS = 100_000
@@ -30,6 +34,11 @@ MAX_CONFIRMATIONS = 100
 MAX_EXPIRY_DAYS = 3650
 MAX_RATE_PERCENT = 1_000_000
 MAX_PROXIES = 100
+MAX_PORT = 65535
+MAX_LONG_DESCRIPTION_LENGTH = 10_000
+MAX_CONTACTS = 20
+MAX_URLS = 20
+MAX_URL_LENGTH = 2000
 
 
 class OptionError(Exception):
@@ -37,13 +46,29 @@ class OptionError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Contact:
+    """A way to reach the operator (NUT-06): `method` names it (email, nostr, …), `info` is the address there."""
+
+    method: str
+    info: str
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All options. Amounts are in satoshis unless a name says otherwise; 0 as a maximum means no limit."""
 
     listen: tuple[str, int]
+    tls_cert: str
+    tls_key: str
     db: str
     name: str
     description: str
+    long_description: str
+    contact: tuple[Contact, ...]
+    urls: tuple[str, ...]
+    icon_url: str
+    tos_url: str
+    metrics_listen: tuple[str, int] | None
     units: tuple[str, ...]
     methods: tuple[str, ...]
     onchain_min: int
@@ -66,6 +91,8 @@ class Settings:
     rate_limit: int
     rate_limit_local: int
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
+    icon: Icon | None
+    operator_page: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +134,20 @@ def _text(limit: int) -> Callable[[str], str]:
     return parse
 
 
+def _switch(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return text.lower() == "true"
+
+
 def _path(text: str) -> str:
     if not text or "\0" in text:
+        raise ValueError("must be a path")
+    return text
+
+
+def _path_or_none(text: str) -> str:
+    if "\0" in text:
         raise ValueError("must be a path")
     return text
 
@@ -116,9 +155,14 @@ def _path(text: str) -> str:
 def _listen(text: str) -> tuple[str, int]:
     host, separator, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not separator or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+    is_number = port.isascii() and port.isdigit() and len(port) <= len(str(MAX_PORT))  # Python reads no longer ones
+    if not separator or not host or not is_number or int(port) > MAX_PORT:
         raise ValueError("must be address:port, for example 127.0.0.1:3338 or [::1]:3338")
     return host, int(port)
+
+
+def _optional_listen(text: str) -> tuple[str, int] | None:
+    return _listen(text) if text else None
 
 
 def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
@@ -129,6 +173,40 @@ def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
         return tuple(ip_network(name) for name in names)
     except ValueError:
         raise ValueError("must be a list of addresses or networks, for example 127.0.0.1,10.0.0.0/8") from None
+
+
+def _contacts(text: str) -> tuple[Contact, ...]:
+    contacts = []
+    for entry in text.split(","):
+        method, separator, info = (part.strip() for part in entry.partition(":"))
+        if not entry.strip():
+            continue
+        if not separator or re.fullmatch("[a-z0-9_-]{1,30}", method) is None or not info or not info.isprintable():
+            raise ValueError("must be a list of method:address, for example email:me@example.org,nostr:npub1…")
+        contacts.append(Contact(method, info))
+    if len(contacts) > MAX_CONTACTS or len(text) > MAX_DESCRIPTION_LENGTH:
+        raise ValueError(f"must be at most {MAX_CONTACTS} ways, and {MAX_DESCRIPTION_LENGTH} characters")
+    return tuple(contacts)
+
+
+def _url(text: str) -> str:
+    if not text:
+        return ""
+    try:
+        parts = urlsplit(text)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        is_url = False
+    if not is_url or not text.isascii() or not text.isprintable() or " " in text or len(text) > MAX_URL_LENGTH:
+        raise ValueError("must be a URL that begins with http:// or https://")
+    return text
+
+
+def _urls(text: str) -> tuple[str, ...]:
+    urls = tuple(_url(entry.strip()) for entry in text.split(",") if entry.strip())
+    if len(urls) > MAX_URLS:
+        raise ValueError(f"must be at most {MAX_URLS} URLs")
+    return urls
 
 
 def _list_of(*known: str) -> Callable[[str], tuple[str, ...]]:
@@ -150,6 +228,24 @@ OPTIONS = (
         _listen,
     ),
     Option(
+        "cashu-metrics-listen",
+        "metrics_listen",
+        "",
+        "Address and port where Prometheus finds the mint's metrics, for example 127.0.0.1:9339; off without one. "
+        "Whoever reaches it sees the mint's figures.",
+        _optional_listen,
+    ),
+    Option(
+        "cashu-tls-cert",
+        "tls_cert",
+        "",
+        "The certificate for HTTPS, with its chain (PEM); a relative path starts at the node's network directory. "
+        "Without it the mint speaks HTTP, which is for this machine, a reverse proxy or Tor. A renewed one is used "
+        "within a minute.",
+        _path_or_none,
+    ),
+    Option("cashu-tls-key", "tls_key", "", "The private key of cashu-tls-cert (PEM, not encrypted).", _path_or_none),
+    Option(
         "cashu-db",
         "db",
         "cashu.sqlite3",
@@ -164,6 +260,29 @@ OPTIONS = (
         "What the mint says of itself to wallets.",
         _text(MAX_DESCRIPTION_LENGTH),
     ),
+    Option(
+        "cashu-long-description",
+        "long_description",
+        "",
+        "The same at greater length.",
+        _text(MAX_LONG_DESCRIPTION_LENGTH),
+    ),
+    Option(
+        "cashu-contact",
+        "contact",
+        "",
+        "How wallets' users reach the operator, separated by commas: email:me@example.org,nostr:npub1…",
+        _contacts,
+    ),
+    Option(
+        "cashu-urls",
+        "urls",
+        "",
+        "Where the mint can be reached from outside, separated by commas, the best first: https://mint.example.org.",
+        _urls,
+    ),
+    Option("cashu-icon-url", "icon_url", "", "A picture of the mint, shown by wallets.", _url),
+    Option("cashu-tos-url", "tos_url", "", "The mint's terms of service.", _url),
     Option(
         "cashu-units", "units", "sat", "Units of the ecash, separated by commas: sat, msat.", _list_of(*MSAT_PER_UNIT)
     ),
@@ -306,6 +425,21 @@ OPTIONS = (
         "is believed.",
         _networks,
     ),
+    Option(
+        "cashu-icon",
+        "icon",
+        "",
+        "A PNG, JPEG or WebP file of at most 256 KiB: the mint's picture on its page. A relative path starts at the "
+        "node's network directory.",
+        icon.read,
+    ),
+    Option(
+        "cashu-operator-page",
+        "operator_page",
+        "false",
+        "Whether there is a page for the operator at /operator, which shows its figures to who has a rune for it.",
+        _switch,
+    ),
 )
 
 
@@ -319,6 +453,9 @@ def parse(values: Mapping[str, Any]) -> Settings:
         except ValueError as error:
             raise OptionError(f"{option.name}={value[:100]!r}: {error}") from None
     settings = Settings(**fields)
+    if bool(settings.tls_cert) != bool(settings.tls_key):
+        given, lacking = ("cert", "key") if settings.tls_cert else ("key", "cert")
+        raise OptionError(f"cashu-tls-{given} is set, but cashu-tls-{lacking} is not: HTTPS needs both")
     for what, minimum, maximum in (
         ("mint", settings.min_mint, settings.max_mint),
         ("melt", settings.min_melt, settings.max_melt),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -21,6 +22,8 @@ class Supervisor:
         self._on_fatal = on_fatal
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stopping = False
+        self.failures: Counter[str] = Counter()
+        """How many tasks of each name have failed."""
 
     def spawn(self, name: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a task that may end. An exception that nobody awaits is logged."""
@@ -55,6 +58,7 @@ class Supervisor:
 
     def _log_failure(self, task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
+            self.failures[task.get_name()] += 1
             log.error("%s failed: %r", task.get_name(), error, exc_info=error)
 
     def _end_of_forever(self, task: asyncio.Task[Any]) -> None:

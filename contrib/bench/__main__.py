@@ -3,8 +3,8 @@
     python3 -m contrib.bench                        # beside nutshell's mint: every flow, about ten minutes
     python3 -m contrib.bench --only swap_8_8        # one flow; nothing is written
     python3 -m contrib.bench --quick                # see that it runs; nothing is written
-    python3 -m contrib.bench async                  # many melts pending at once
-    python3 -m contrib.bench growth                 # ledgers with a long history
+    python3 -m contrib.bench async                  # ten thousand melts pending at once, about five minutes
+    python3 -m contrib.bench growth                 # ledgers with a long history, about fifteen minutes and 7 GB
     python3 -m contrib.bench render                 # only make the page again
 
 Sets itself up in a virtual environment beside the checkout.
@@ -37,7 +37,7 @@ def main() -> None:
     begun = time.monotonic()
     part = page.dated(module.run(options), time.monotonic() - begun)
     print(module.render(part), flush=True)
-    if not (options.quick or options.only or options.without_nutshell):
+    if not (options.quick or options.only or options.without_nutshell or options.pending or options.sizes):
         page.write_part(options.part, part)
 
 
@@ -47,6 +47,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", metavar="FLOW", help="measure one flow; nothing is written")
     parser.add_argument("--quick", action="store_true", help="see that it runs; nothing is written")
     parser.add_argument("--without-nutshell", action="store_true", help="measure this mint alone; nothing is written")
+    parser.add_argument("--pending", metavar="N", type=int, help="async: so many melts; nothing is written")
+    parser.add_argument(
+        "--sizes",
+        metavar="N,N",
+        type=lambda text: [int(size) for size in text.split(",")],
+        help="growth: ledgers of so many spent proofs; nothing is written",
+    )
     return parser.parse_args()
 
 

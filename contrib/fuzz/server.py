@@ -33,7 +33,7 @@ def application(ledger: Ledger) -> Quart:
     hub = Hub(ledger, asyncio.new_event_loop(), [method.name for method in METHODS])
     nothing: Any = None
     methods = {method.name: cast(Method, _Absent(method.name)) for method in METHODS}
-    http_app.install(app, Services(settings, ledger, methods, nothing, nothing, nothing, hub))
+    http_app.install(app, Services(settings, ledger, methods, nothing, nothing, nothing, hub, nothing, nothing))
     return app
 
 

@@ -5,7 +5,7 @@ says what to do, by "module:name" or "module:Class.method", once that module has
 
     {"set": {"plugin.methods.verdict:ROUTING_GRACE_S": 1},     replace a constant
      "die": ["plugin.methods.verdict:Verdicts.pay"],           kill -9 the process when this is called, once it is armed
-     "print": ["plugin.commands:info"],                        write to stdout in every way when this is called
+     "print": ["plugin.commands.status:describe"],            write to stdout in every way when this is called
      "steps": ["plugin.node.rpc:Connection.call"],             the durable steps that this takes are points to die at
      "clock": "/path"}                                         seconds by which the clock is wrong, read from this file
 

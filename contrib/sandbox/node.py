@@ -19,6 +19,7 @@ from contrib.sandbox import (
     chain_commands,  # noqa: F401 - registers its commands
     news,
     offer_commands,  # noqa: F401
+    runes,  # noqa: F401
 )
 from contrib.sandbox.bitcoin import Bitcoin
 from contrib.sandbox.bolt11 import FEATURES, PREFIXES
@@ -140,6 +141,8 @@ class Notification:
     topic: str
     payload: dict[str, Any]
     delivered: bool
+    monotonic_s: float
+    """When it was sent, by the clock that all processes share (CLOCK_MONOTONIC)."""
 
 
 class Node:
@@ -507,8 +510,9 @@ class Node:
         message: dict[str, Any] = {"jsonrpc": "2.0", "method": topic, "params": {topic: payload}}
         if origin is not None:
             message["origin"] = origin
+        now = time.monotonic()
         delivered = self.up and self.plugin is not None and self.plugin.notify(topic, message)
-        self.notifications.append(Notification(time.time(), topic, payload, delivered))
+        self.notifications.append(Notification(time.time(), topic, payload, delivered, now))
         return delivered
 
     def notify_all(self, messages: list[news.News], spec: Notifications) -> None:
@@ -544,7 +548,8 @@ class Node:
     def plugin_notified(self, plugin: PluginProcess, topic: str, params: Any) -> None:
         """The plugin has emitted a notification of its own."""
         message = {"jsonrpc": "2.0", "method": topic, "origin": plugin.name, "params": params}
-        self.notifications.append(Notification(time.time(), topic, params, plugin.notify(topic, message)))
+        now = time.monotonic()
+        self.notifications.append(Notification(time.time(), topic, params, plugin.notify(topic, message), now))
 
     def plugin_died(self, plugin: PluginProcess) -> None:
         """The plugin's process has ended, for whatever reason."""

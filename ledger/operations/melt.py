@@ -21,7 +21,7 @@ from ledger.events import MeltQuoteChanged
 from ledger.keysets import Keysets
 from ledger.methods import ONCHAIN
 from ledger.models import MeltOnchainRequest, MeltQuote, MeltQuoteState, MeltRequest, ProofState
-from ledger.operations import inputs, melt_quote, outputs, replay
+from ledger.operations import inputs, melt_quote, outputs, policy, replay
 from ledger.operations.inputs import Inputs
 from ledger.operations.melt_quote import PendingMelt, Row
 from ledger.operations.outputs import Output, Outputs
@@ -88,8 +88,8 @@ def begin(tx: Transaction, melt: Prepared, max_pending: int, max_pending_msat: i
     """Hold the proofs and blank outputs, and put the quote to PENDING. After the commit the payment may be sent.
 
     `max_pending_msat`: what melts in flight may sum up to, this one with them; 0 for any.
-    Raises 20000 (unknown quote, or too many melts in flight), 20005, 20006, 20007, 11010, 11005, 11001 to 11004,
-    12002, 12003.
+    Raises 20000 (unknown quote, melting is paused, or too many melts in flight), 20005, 20006, 20007, 11010, 11005,
+    11001 to 11004, 12002, 12003.
     """
     if (quote := begun_before(tx.db, melt.method, melt.quote_id, melt.digest)) is not None:
         return Begun(quote, None)
@@ -135,7 +135,7 @@ def _choose_fee(tx: Transaction, row: Row, fee_index: int | None) -> Row:
 
 
 def require_payable(db: apsw.Connection, method: str, quote_id: str, now: int) -> None:
-    """Raises 20000, 20005, 20006 or 20007 if this quote can't be paid now."""
+    """Raises 20000, 20005, 20006 or 20007 if this quote can't be paid now, 20000 also while melting is paused."""
     _require_payable(db, melt_quote.find_row(db, method, quote_id), now)
 
 
@@ -146,6 +146,7 @@ def _require_payable(db: apsw.Connection, row: Row, now: int) -> None:
         raise LedgerError(Code.INVOICE_PAID, "this quote is already paid")
     if row.payment_hash is not None:
         melt_quote.require_unpaid_hash(db, row.payment_hash)
+    policy.load(db).require_melting()
     if row.expiry < now:
         raise LedgerError(Code.QUOTE_EXPIRED, "the quote has expired: ask for a new one")
 

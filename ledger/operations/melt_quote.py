@@ -321,7 +321,10 @@ def pending(db: apsw.Connection) -> list[PendingMelt]:
 
 def pending_by_hash(db: apsw.Connection, payment_hash: bytes) -> PendingPayment | None:
     """The melt in flight for this payment hash; there is at most one."""
-    row = fetch_one(db, f"{_SELECT} WHERE payment_hash = ? AND state = 'PENDING'", (payment_hash,))
+    # Both states, as in the index of live hashes; by the index of pending ones all of them would be read.
+    row = fetch_one(
+        db, f"{_SELECT} WHERE payment_hash = ? AND state IN ('PENDING', 'PAID') AND state = 'PENDING'", (payment_hash,)
+    )
     melt = None if row is None else to_pending(db, Row(*row))
     assert melt is None or isinstance(melt, PendingPayment)
     return melt
@@ -389,6 +392,12 @@ def count_pending(db: apsw.Connection) -> int:
 def sum_pending_msat(db: apsw.Connection) -> int:
     """What the destinations of all melts in flight shall receive."""
     return int(db.execute("SELECT coalesce(sum(amount_msat), 0) FROM melt_quotes WHERE state = 'PENDING'").get)
+
+
+def oldest_begun_at(db: apsw.Connection) -> int | None:
+    """When the oldest melt in flight was begun (unix seconds); None if there is none."""
+    found = db.execute("SELECT min(begun_at) FROM melt_quotes WHERE state = 'PENDING'").get
+    return None if found is None else int(found)
 
 
 def require_unpaid_hash(db: apsw.Connection, payment_hash: bytes) -> None:

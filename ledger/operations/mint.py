@@ -24,7 +24,7 @@ from ledger.models import (
     MintRequest,
     SignaturesResponse,
 )
-from ledger.operations import exposure, outputs, replay
+from ledger.operations import exposure, outputs, policy, replay
 from ledger.operations.outputs import Outputs, Signed
 from ledger.store.query import fetch_one
 from ledger.store.transaction import Transaction
@@ -95,7 +95,9 @@ def check_pubkey(pubkey: str | None) -> None:
 
 
 def create(tx: Transaction, quote: NewMintQuote, max_outstanding_msat: int = 0) -> MintQuote:
-    """Store a new quote. Raises 20003 if its ecash would be more than the operator allows (0: any)."""
+    """Store a new quote. Raises 20003 if its ecash would be more than the operator allows (0: any), or while minting
+    is paused."""
+    policy.load(tx.db).require_minting()
     amount_msat = to_msat(quote.amount or 1, quote.unit)
     exposure.require_room(tx.db, tx.now, amount_msat, max_outstanding_msat)
     tx.db.execute(

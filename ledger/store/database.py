@@ -6,6 +6,7 @@ One writer (`ledger.store.writer`) changes it; readers work on their own connect
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import queue
 import time
@@ -18,6 +19,8 @@ from typing import IO
 import apsw
 
 from ledger.errors import StartError, StorageError
+from ledger.store.checkpoint import Checkpointer
+from ledger.store.place import require_usable
 
 BUSY_TIMEOUT_MS = 10_000
 LOCK_WAIT_S = 10.0
@@ -29,12 +32,15 @@ SYNCHRONOUS = "FULL"
 READERS = 4
 """Reader connections; a reader that finds none free waits for one."""
 
+log = logging.getLogger(__name__)
+
 
 class Database:
     """An open ledger file, locked against a second process. Raises StartError if it can't be used."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        require_usable(path)
         try:
             self._lock = _lock(path)
             _make_private(path)
@@ -45,6 +51,7 @@ class Database:
                 reader = _connect(path)
                 reader.pragma("query_only", True)
                 self._readers.put(reader)
+            self._checkpointer = Checkpointer(self.writer, _connect(path))
         except (apsw.Error, OSError, ValueError) as error:
             raise StartError(f"cannot open the ledger {path}: {error}") from error
 
@@ -72,6 +79,7 @@ class Database:
                 break
             reader.close()
         self._readers.put(None)
+        self._checkpointer.close()
         self.writer.close()
         self._lock.close()
 
@@ -130,6 +138,8 @@ def migrate(connection: apsw.Connection) -> None:
             "it was used by a newer release, which must be installed again"
         )
     for number, step in enumerate(steps[version:], start=version + 1):
+        if version:  # not a new file: a large one takes its time, and the mint does not serve before
+            log.info("bringing the ledger from schema version %d to %d of %d", number - 1, number, len(steps))
         connection.execute("BEGIN IMMEDIATE")
         try:
             connection.execute(step)

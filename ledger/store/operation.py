@@ -29,3 +29,5 @@ class Operation(StrEnum):
     PAYOUT_DISCARD = "payout discard"
     MELT_FORCE = "melt force"
     LOSS_NOTED = "loss noted"
+    PAUSE = "pause"
+    MOTD = "motd"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
@@ -32,6 +33,16 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Work = Callable[[Transaction], T]
+
+
+class Batch(NamedTuple):
+    """A group commit that is over: its operations, with what they raised, and how long it took, disk included."""
+
+    outcomes: tuple[tuple[Operation, BaseException | None], ...]
+    seconds: float
+
+
+Observer = Callable[[Batch], None]
 
 
 class _Job(NamedTuple):
@@ -62,9 +73,16 @@ class Writer:
         self._closed = False
         self.remembered = 0
         """Up to which commit the node has a record of the ledger; written down with each commit."""
+        self.observer: Observer | None = None
+        """Hears of each group commit, in the writer's thread, after all were answered; must not block."""
         self._submitting = threading.Lock()  # nothing is queued behind the end
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many operations are queued."""
+        return self._queue.qsize()
 
     def submit(self, operation: Operation, work: Work[T]) -> Future[T]:
         """Queue an operation, whose work is done in one transaction. The future has its result once that is durable,
@@ -95,6 +113,7 @@ class Writer:
             self._run_batch(job)
 
     def _run_batch(self, first: _Job) -> None:
+        began = time.perf_counter()
         taken: list[_Job] = []
         done: list[_Done] = []
         refused: list[tuple[_Job, BaseException]] = []
@@ -118,7 +137,14 @@ class Writer:
             self._roll_back()
             lost = StorageError(f"the ledger could not commit: {error}")
             number, done, refused = 0, [], [(job, lost) for job in taken or [first]]
+        seconds = time.perf_counter() - began
         self._answer(number, done, refused)
+        if self.observer is not None:
+            outcomes = [(finished.job.operation, None) for finished in done]
+            try:
+                self.observer(Batch((*outcomes, *((job.operation, error) for job, error in refused)), seconds))
+            except Exception:
+                log.exception("the observer of the ledger's commits failed")
 
     def _count_commit(self) -> int:
         return int(

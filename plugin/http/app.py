@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
-from quart import Quart, Response, has_websocket_context, request
+from quart import Quart, Response, current_app, has_websocket_context, request
 from quart import websocket as current_websocket
 from quart_schema import Info, QuartSchema
 from quart_schema.openapi import OpenAPIProvider
 from werkzeug.exceptions import HTTPException
 
-from ledger.errors import Code
+from ledger.errors import Code, LedgerError
 from ledger.models import ErrorResponse
 from plugin.http import info, keys, limits, melt, mint, refusals, state, swap, websocket
-from plugin.http.connection import MeteredHttp, MeteredRequest
+from plugin.http.connection import BEGAN, MeteredHttp, MeteredRequest
 from plugin.http.counter import Counter
 from plugin.http.limits import RateLimits, TooManyRequestsError
+from plugin.http.pages import assets, operator, user
 from plugin.http.refusals import NotReadyError
 from plugin.http.wire import (
     BODY_TIMEOUT_S,
@@ -28,6 +30,7 @@ from plugin.http.wire import (
     refusal,
 )
 from plugin.methods.method import Method
+from plugin.metrics import Metrics
 from plugin.services import EXTENSION, Services
 from plugin.version import VERSION
 
@@ -45,6 +48,7 @@ LATER = {
 """What every operation may answer as well."""
 
 COUNTER = "nutbolt.counter"
+METRICS = "nutbolt.metrics"
 
 METHOD_PATH = re.compile(r"/v1/(mint|melt)/(quote/)?[^/]+(/[^/]+)?/?$")
 """Of an endpoint that belongs to a payment method."""
@@ -66,7 +70,10 @@ class Description(OpenAPIProvider):
 
 
 def create_app(
-    why_not_ready: Callable[[], str | None], methods: Sequence[type[Method]], rate_limits: RateLimits
+    why_not_ready: Callable[[], str | None],
+    methods: Sequence[type[Method]],
+    rate_limits: RateLimits,
+    metrics: Metrics | None = None,
 ) -> Quart:
     """The application, with the routes of these payment methods.
 
@@ -80,7 +87,9 @@ def create_app(
     app.asgi_http_class = MeteredHttp
     app.asgi_websocket_class = websocket.Intake
     app.extensions[limits.EXTENSION] = rate_limits
-    for module in (info, keys, swap, state, websocket):
+    metrics = metrics or Metrics()
+    app.extensions[METRICS] = metrics
+    for module in (info, keys, swap, state, websocket, assets, user, operator):
         app.register_blueprint(module.blueprint)
     for method in methods:
         app.register_blueprint(mint.blueprint(method))
@@ -116,7 +125,7 @@ def create_app(
     )
     app.register_error_handler(HTTPException, _malformed)
     app.register_error_handler(Exception, _refused)
-    app.extensions[COUNTER] = Counter(app, why_not_ready, methods, rate_limits)
+    app.extensions[COUNTER] = Counter(app, why_not_ready, methods, rate_limits, metrics)
     return app
 
 
@@ -136,10 +145,21 @@ def _is_preflight() -> bool:
     return not has_websocket_context() and request.method == "OPTIONS"
 
 
+def _metrics() -> Metrics:
+    return cast(Metrics, current_app.extensions[METRICS])
+
+
 async def _finish(response: Response) -> Response:
-    response.headers.update(CORS_HEADERS)
+    now = time.perf_counter()
+    seconds = now - float(cast(dict[str, Any], request.scope).get(BEGAN, now))
+    rule = None if request.url_rule is None else request.url_rule.rule
+    _metrics().answered(rule, request.method, response.status_code, seconds)
+    if request.blueprint != operator.blueprint.name:  # no other site's page has any business there
+        response.headers.update(CORS_HEADERS)
     if request.accept_encodings.best_match(["gzip"]) is None or "content-encoding" in response.headers:
         return response
+    if response.mimetype == operator.EVENT_STREAM:
+        return response  # it has no end that could be waited for
     data = await response.get_data(as_text=False)
     if len(data) >= COMPRESS_FROM_BYTES:
         response.set_data(compress(data))
@@ -149,6 +169,8 @@ async def _finish(response: Response) -> Response:
 
 
 async def _refused(error: Exception) -> Response:
+    if isinstance(error, LedgerError):
+        _metrics().refused(error.code)
     why = refusals.of(error)
     response = refusal(why.detail, why.code, why.status)
     if why.retry_after_s is not None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+import ssl
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -38,6 +40,7 @@ from wsproto.extensions import Extension
 from wsproto.frame_protocol import CloseReason
 
 from plugin.http.limits import REQUESTS, RateLimits, TooManyRequestsError
+from plugin.http.tls import Tls
 
 MAX_CONNECTIONS = 12_000
 """Most connections at once, of all clients; fewer if the system allows fewer open files."""
@@ -56,6 +59,9 @@ MAX_BODIES_BYTES = 64 * 1024 * 1024
 
 MAX_FRAMES_AT_ONCE = 256
 """Frames that are no whole message, in one piece of what a WebSocket's client sends; more of them end it."""
+
+BEGAN = "nutbolt.began"
+"""Where a request's scope says when its head had come, by `time.perf_counter`."""
 
 EarlyData = BodyData | Data
 
@@ -121,7 +127,19 @@ class ServerConfig(Config):
     """Hypercorn's configuration, and what its connections need of ours."""
 
     connections: Connections
-    counter: Intake
+    counter: Intake | None = None
+    """What answers some requests before the application is asked."""
+    tls: Tls | None = None
+    """Else it is plain HTTP."""
+
+    @property
+    def ssl_enabled(self) -> bool:
+        """Whether the sockets speak TLS."""
+        return self.tls is not None
+
+    def create_ssl_context(self) -> ssl.SSLContext | None:
+        """Ours, which knows when the certificate is renewed."""
+        return None if self.tls is None else self.tls.context
 
 
 class BoundedBuffer(ws_stream.WebsocketBuffer):
@@ -180,6 +198,7 @@ class MeteredHttp(ASGIHTTPConnection):
     _request: Request | None = None
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        self.scope[BEGAN] = time.perf_counter()  # type: ignore[literal-required]
         try:
             await super().__call__(receive, send)
         finally:
@@ -218,7 +237,10 @@ class StrictHttp1(H11Protocol):
         if not _is_sound(request):
             await self._send_error_response(400)
             await self.send(Closed())
-        elif (stream := self.config.counter.stream(self, request)) is None:
+            return
+        counter = self.config.counter
+        stream = None if counter is None else counter.stream(self, request)
+        if stream is None:
             await super()._create_stream(request)
         else:
             self.stream = cast(Any, stream)
@@ -344,6 +366,8 @@ class ImpatientServer(TCPServer):
 
     async def run(self) -> None:
         """Serve the connection, if there is room for it."""
+        if self.config.tls is not None and (made := self.writer.get_extra_info("ssl_object")) is not None:
+            self.config.tls.context.over(made)
         name = self.writer.get_extra_info("peername")
         with self.config.connections.admit(name[0] if isinstance(name, tuple) else None) as admitted:
             if admitted:
@@ -387,7 +411,8 @@ class ImpatientServer(TCPServer):
             await super()._idle_timeout()
 
     async def _close(self) -> None:
-        with self._watched():
+        # The other side of TLS may say no farewell in time, or go on talking: Hypercorn doesn't expect either.
+        with self._watched(), suppress(OSError):
             await super()._close()
 
     @contextmanager

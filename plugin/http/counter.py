@@ -9,6 +9,7 @@ the same, and so is each answer.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import lru_cache, partial
 
@@ -26,7 +27,7 @@ from plugin.http import info, keys, mint, refusals, state, swap
 from plugin.http.clients import Client
 from plugin.http.connection import MeteredBody, StrictHttp1
 from plugin.http.limits import REQUESTS, RateLimits, TooManyRequestsError
-from plugin.http.refusals import NotReadyError, Refusal
+from plugin.http.refusals import NotReadyError
 from plugin.http.wire import (
     BODY_TIMEOUT_S,
     COMPRESS_FROM_BYTES,
@@ -38,6 +39,7 @@ from plugin.http.wire import (
     compress,
 )
 from plugin.methods.method import Method
+from plugin.metrics import Metrics
 from plugin.services import EXTENSION, Services
 
 Headers = list[tuple[bytes, bytes]]
@@ -64,8 +66,10 @@ class Counter:
         why_not_ready: Callable[[], str | None],
         methods: Iterable[type[Method]],
         rate_limits: RateLimits,
+        metrics: Metrics,
     ) -> None:
         self._app = app
+        self.metrics = metrics
         self.why_not_ready = why_not_ready
         self.limits = rate_limits
         self._shown: Mapping[bytes, Showing] = {
@@ -105,6 +109,9 @@ class Stream:
     def __init__(self, counter: Counter, protocol: StrictHttp1, request: h11.Request) -> None:
         self._counter = counter
         self._protocol = protocol
+        self._method = request.method.decode("ascii")
+        self._path = request.target.decode("ascii")
+        self._begun = time.perf_counter()
         self._headers = list(request.headers)
         self._closed = False
 
@@ -135,11 +142,19 @@ class Stream:
         return _reads_gzip(self._header(b"accept-encoding")[:MAX_ENCODING_LENGTH])
 
     async def _send(self, body: bytes, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        if not self._closed:
-            length = (b"content-length", str(len(body)).encode())
-            await self._protocol.answer(status, [JSON, length, *headers, *CORS], body)
+        length = (b"content-length", str(len(body)).encode())
+        await self._hand_out(status, [JSON, length, *headers], body)
 
-    async def _refuse(self, refusal: Refusal) -> None:
+    async def _hand_out(self, status: int, headers: Headers, body: bytes) -> None:
+        seconds = time.perf_counter() - self._begun
+        self._counter.metrics.answered(self._path, self._method, status, seconds)
+        if not self._closed:
+            await self._protocol.answer(status, [*headers, *CORS], body)
+
+    async def _refuse(self, error: Exception) -> None:
+        if isinstance(error, LedgerError):
+            self._counter.metrics.refused(error.code)
+        refusal = refusals.of(error)
         body = ErrorResponse(detail=refusal.detail, code=refusal.code).model_dump_json().encode()
         later = [] if refusal.retry_after_s is None else [(b"retry-after", str(refusal.retry_after_s).encode())]
         await self._send(body, refusal.status, later)
@@ -162,14 +177,14 @@ class ShowingStream(Stream):
                     raise NotReadyError(reason)
                 document = self._show(self._counter.services)
             except Exception as error:
-                await self._refuse(refusals.of(error))
+                await self._refuse(error)
                 return
             await self._hand_over(document)
 
     async def _hand_over(self, document: Document) -> None:
         headers = [(b"etag", document.etag.encode())]
         if document.is_known_by(self._header(b"if-none-match")):
-            await self._protocol.answer(NOT_MODIFIED, [*headers, VARY, *CORS], b"")
+            await self._hand_out(NOT_MODIFIED, [*headers, VARY], b"")
         elif len(document.body) < COMPRESS_FROM_BYTES or not self._reads_gzip():
             await self._send(document.body, headers=headers)
         else:
@@ -186,7 +201,7 @@ class AnsweringStream(Stream):
         self._answering = answering
         self._body = MeteredBody(length, MAX_BODY_BYTES)
         self._timer: asyncio.TimerHandle | None = None
-        self._begun = False
+        self._is_served = False
 
     async def begin(self) -> None:
         """Wait for the body, but not for ever; refuse what needs none to be refused."""
@@ -212,7 +227,7 @@ class AnsweringStream(Stream):
             self._serve_once()
         elif isinstance(event, StreamClosed):
             self._stop_waiting()
-            if not self._begun:
+            if not self._is_served:
                 self._body.clear()
 
     def _too_late(self) -> None:
@@ -222,8 +237,8 @@ class AnsweringStream(Stream):
     def _serve_once(self) -> None:
         """In a task of its own: the connection goes on being read, and notices when the client leaves."""
         self._stop_waiting()
-        if not self._begun and not self._closed:
-            self._begun = True
+        if not self._is_served and not self._closed:
+            self._is_served = True
             self._protocol.task_group.spawn(self._serve)
 
     def _stop_waiting(self) -> None:
@@ -236,7 +251,7 @@ class AnsweringStream(Stream):
             visit = Visit(self._counter.services, self._counter.limits, self._visitor, data)
             body = (await self._answering(visit)).model_dump_json().encode()
         except Exception as error:
-            await self._refuse(refusals.of(error))
+            await self._refuse(error)
             return
         finally:
             self._body.clear()

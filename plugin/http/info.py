@@ -13,6 +13,7 @@ from quart_schema import document_response
 from ledger.models import MAX_ARRAY_LENGTH
 from ledger.operations.mint import MAX_BATCH_SIZE
 from ledger.units import from_msat_up, to_msat
+from plugin.http.pages import assets
 from plugin.http.subscriptions import PROOF_STATE, melt_quotes_of, mint_quotes_of
 from plugin.http.wire import Document, Shelf, answer_document
 from plugin.methods.method import Limits, Method
@@ -30,6 +31,12 @@ class InfoResponse(BaseModel):
     pubkey: str
     version: str
     description: str
+    description_long: str | None = None
+    contact: list[dict[str, str]] | None = None
+    motd: str | None = None
+    icon_url: str | None = None
+    tos_url: str | None = None
+    urls: list[str] | None = None
     time: int
     max_array_length: int
     nuts: dict[str, dict[str, Any]]
@@ -62,16 +69,17 @@ def describe(mint: Services) -> dict[str, Any]:
         "pubkey": mint.ledger.pubkey.hex(),
         "version": f"Nutbolt/{VERSION}",
         "description": settings.description,
+        **_said(mint),
         "time": mint.ledger.now(),
         "max_array_length": MAX_ARRAY_LENGTH,
         "nuts": {
             "4": {
                 "methods": _entries(mint, lambda method: (method.mint_limits, method.mint_options)),
-                "disabled": _is_full(mint),
+                "disabled": _is_minting_disabled(mint),
             },
             "5": {
                 "methods": _entries(mint, lambda method: (method.melt_limits, method.melt_options)),
-                "disabled": False,
+                "disabled": mint.ledger.policy.melting_paused_at is not None,
             },
             **{nut: {"supported": True} for nut in ("7", "8", "9", "10", "11", "12", "14", "20")},
             **_parts(mint),
@@ -85,8 +93,28 @@ def describe(mint: Services) -> dict[str, Any]:
     }
 
 
-def _is_full(mint: Services) -> bool:
-    """Whether every mint quote would be refused, because the operator allows no more ecash."""
+def _said(mint: Services) -> dict[str, Any]:
+    """What an operator may say or not. What is not said is left out: some wallets can't read null there."""
+    settings = mint.settings
+    said = {
+        "description_long": settings.long_description,
+        "contact": [{"method": contact.method, "info": contact.info} for contact in settings.contact],
+        "motd": mint.ledger.policy.motd,
+        "icon_url": settings.icon_url or _own_icon(mint),
+        "tos_url": settings.tos_url,
+        "urls": list(settings.urls),
+    }
+    return {name: value for name, value in said.items() if value}
+
+
+def _own_icon(mint: Services) -> str | None:
+    """Where wallets find the picture that the mint serves itself, if it knows how they reach it."""
+    urls = mint.settings.urls
+    return urls[0].rstrip("/") + assets.icon_of(mint.settings.icon).address if mint.settings.icon and urls else None
+
+
+def _is_minting_disabled(mint: Services) -> bool:
+    """Whether every mint quote would be refused: minting is paused, or the operator allows no more ecash."""
     least_msat = min(method.mint_limits.minimum_msat for method in mint.methods.values())
     return not mint.ledger.has_room(least_msat, to_msat(mint.settings.max_outstanding, "sat"))
 

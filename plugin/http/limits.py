@@ -53,6 +53,8 @@ SIGNATURES = Budget("signatures", 20_000, 200)
 """Signatures to be made or checked (swap, mint, melt): one each."""
 NODE = Budget("quotes and payments", 240, 2)
 """What the node must do, and what stays with it: invoices, offers, addresses, routes, payments."""
+OPERATOR = Budget("questions with a rune", 120, 2)
+"""Data of the operator's page: the node checks a rune for each. An open page asks once a second at most."""
 
 MELT_COST = 1
 """Of a payment; what quotes cost is said by their methods."""
@@ -74,11 +76,13 @@ class RateLimits:
         self._percent = {False: settings.rate_limit, True: settings.rate_limit_local}
         self._limiters: dict[tuple[Budget, bool], Throttled] = {
             (budget, shared): _limiter(budget, percent)
-            for budget in (REQUESTS, LOOKUPS, SIGNATURES, NODE)
+            for budget in (REQUESTS, LOOKUPS, SIGNATURES, NODE, OPERATOR)
             for shared, percent in self._percent.items()
             if percent
         }
         self._websockets: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        """How often each budget was exceeded."""
 
     def charge(self, client: Client, budget: Budget, cost: int = 1) -> None:
         """Count what a client asks for. Raises TooManyRequestsError if it is too much; then nothing is counted."""
@@ -88,6 +92,7 @@ class RateLimits:
         # More than the whole budget could never be granted.
         answer = limiter.limit(client.key, min(cost, _burst(budget, self._percent[client.shared])))
         if answer.limited:
+            self.refused[budget.what] += 1
             raise TooManyRequestsError(budget.what, max(1, math.ceil(answer.state.retry_after)))
 
     def share(self, client: Client, ordinary: int, most: int) -> int:

@@ -12,6 +12,7 @@ from quart import Quart
 from plugin.http.app import counter
 from plugin.http.connection import Connections, ServerConfig, most_connections
 from plugin.http.limits import RateLimits
+from plugin.http.tls import HANDSHAKE_S, Tls
 from plugin.http.websocket import MAX_FRAME_BYTES
 
 BACKLOG = 1024
@@ -48,9 +49,11 @@ def _keep_alive(sock: socket.socket) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-async def run(app: Quart, sock: socket.socket, stop: asyncio.Event, limits: RateLimits) -> None:
-    """Serve until `stop`."""
+async def run(app: Quart, sock: socket.socket, stop: asyncio.Event, limits: RateLimits, tls: Tls | None) -> None:
+    """Serve until `stop`; HTTPS if there is `tls`."""
     config = ServerConfig()
+    config.tls = tls
+    config.ssl_handshake_timeout = HANDSHAKE_S
     config.connections = Connections(limits, most_connections())
     config.counter = counter(app)
     config.bind = [f"fd://{sock.fileno()}"]

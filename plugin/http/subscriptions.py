@@ -149,6 +149,11 @@ class Hub:
         self._connections.add(connection)
         return connection
 
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._connections)
+
     def close(self) -> None:
         """The mint is stopping: say so to all."""
         for connection in self._connections:

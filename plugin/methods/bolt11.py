@@ -69,7 +69,8 @@ class Bolt11Method(LightningMethod):
 
     async def create_melt_quote(self, request: MeltQuoteBolt11Request) -> MeltQuote:
         """Price a payment. Raises 11013, 11006, 11011, 11012, 20005, 20006, 20007, and 20000 for an invoice that is
-        bad or more than the node can pay."""
+        bad or more than the node can pay, or while melting is paused."""
+        self._ledger.policy.require_melting()
         self._check_unit(request.unit)
         try:
             invoice = await self._node.decode_bolt11(request.request, self._info)

@@ -87,8 +87,10 @@ class Bolt12Method(LightningMethod):
     async def create_melt_quote(self, request: MeltQuoteBolt12Request) -> MeltQuote:
         """Fetch an invoice and price its payment.
 
-        Raises 11013, 11006, 11011, 11012, 20005, 20006, 20007, and 20000 for an offer that can't be paid.
+        Raises 11013, 11006, 11011, 11012, 20005, 20006, 20007, and 20000 for an offer that can't be paid, or while
+        melting is paused.
         """
+        self._ledger.policy.require_melting()
         self._check_unit(request.unit)
         try:
             name, offer = await self._read(request.request)

@@ -195,7 +195,8 @@ class Method(ABC):
         )
 
     def _require_room(self, amount_msat: int | None) -> None:
-        """Raises 20003 if a mint quote over so much (None: at least the minimum) would pass `cashu-max-outstanding`."""
+        """Raises 20003 if a mint quote over so much (None: at least the minimum) would pass `cashu-max-outstanding`, or
+        while minting is paused."""
         least_msat = self.mint_limits.minimum_msat if amount_msat is None else amount_msat
         self._ledger.require_room(least_msat, self._settings.max_outstanding * MSAT_PER_SAT)
 

@@ -25,6 +25,7 @@ from ledger.units import from_msat_up, to_msat
 from plugin.methods.deposits import Deposits
 from plugin.methods.method import Limits, Method, Mint
 from plugin.methods.payouts import MSAT_PER_SAT, Payouts
+from plugin.methods.reasons import TOO_LITTLE_NOW
 from plugin.node.chain import AddressInvalidError, Chain, FeesUnknownError
 from plugin.node.coins import Coin, Payment, choose, fee_reserve_sat, leave_out
 from plugin.node.events import BlockAdded, CoinsMoved, EventsLost, NodeEvent
@@ -46,7 +47,6 @@ written; the last one repeats."""
 SECONDS_PER_DAY = 24 * 3600
 
 TOO_LITTLE = "the mint has too little bitcoin on the chain to pay this"
-TOO_LITTLE_NOW = "the mint has too little confirmed bitcoin to pay this now: try again after the next block"
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,9 @@ class OnchainMethod(Method):
         return await self._store_mint_quote(quote)
 
     async def create_melt_quote(self, request: MeltQuoteOnchainRequest) -> MeltQuote:
-        """Price a payment. Raises 11013, 11006, and 20000 for a bad address, or if the node can't pay it now."""
+        """Price a payment. Raises 11013, 11006, and 20000 for a bad address, if the node can't pay it now, or while
+        melting is paused."""
+        self._ledger.policy.require_melting()
         self._check_unit(request.unit)
         amount_msat = to_msat(request.amount, request.unit)
         self.melt_limits.check(amount_msat, request.unit)

@@ -26,6 +26,7 @@ from ledger.operations.melt import Payment as Paid
 from ledger.operations.melt_quote import Built, PendingPayout
 from ledger.operations.payout import MIN_CONFLICT_DEPTH, Conflict
 from ledger.units import to_msat
+from plugin.methods import reasons
 from plugin.node.chain import AddressInvalidError, Chain, Move
 from plugin.node.coins import Coin, Payment, choose
 from plugin.node.psbt import MalformedError, Outpoint, Output, Psbt, block_transactions, is_p2tr
@@ -195,12 +196,12 @@ class Payouts:
         payment = Payment(amount_sat, script, melt.feerate_perkw)
         coins = choose((await self._chain.coins(spent=False)).values(), payment)
         if coins is None:
-            return "the mint has too little confirmed bitcoin to pay this now: try again after the next block"
+            return reasons.TOO_LITTLE_NOW
         try:
             funded = await self._chain.fund(payment, coins, BUILD_RESERVE_BLOCKS)
         except RpcError as error:
             log.info("the node does not fund a payment: %s", error)
-            return "the node can't pay this from its coins now: try again later"
+            return reasons.COINS_UNFIT
         try:
             unsigned = await self._chain.add_output(funded, amount_sat, melt.request)
             vout, fee_sat = read_payment(unsigned, payment, coins, to_msat(melt.fee_reserve, melt.unit) // MSAT_PER_SAT)
@@ -301,9 +302,7 @@ class Payouts:
         if conflict.depth < max(self.confirmations, MIN_CONFLICT_DEPTH):
             self._note_problem(melt, text)
             return
-        await asyncio.wrap_future(
-            self._ledger.discard_payout(melt, conflict, "the mint's coins for it were spent otherwise")
-        )
+        await asyncio.wrap_future(self._ledger.discard_payout(melt, conflict, reasons.COINS_SPENT))
         self._problems.pop(melt.quote, None)
         log.error("melt failed: %d %s on the chain: %s; its ecash is free again", melt.amount, melt.unit, text)
 

@@ -30,6 +30,7 @@ from ledger.operations.melt import Payment
 from ledger.operations.melt_quote import PendingPayment
 from ledger.operations.node import NodeRun
 from ledger.units import to_msat
+from plugin.methods import reasons
 from plugin.node.events import PartSucceeded
 from plugin.node.rpc import NodeUnavailableError, OutcomeUnknownError, RpcError
 from plugin.node.view import Node, SendRow, Sent
@@ -367,25 +368,14 @@ def _sent_msat(melt: PendingPayment, claim: Claim) -> int:
     return claim.sent_msat
 
 
-_REASONS = {
-    203: "the destination refused the payment",
-    205: "no route to the destination with enough capacity",
-    206: "no route to the destination within the fee reserve",
-    207: "the invoice has expired",
-    209: "the payment failed on its way",
-    210: "no route worked in the time for attempts",
-    219: "this node has paid the invoice already",
-}
-
-
 def _reason(error: RpcError | None, ghost: bool) -> str:
     """Why a payment failed, for its wallet. xpay's own words may tell of the node's channels: they stay here."""
     if ghost:
-        return "the node stopped before the payment was sent, and can't pay this invoice again: ask for a new invoice"
+        return reasons.GHOST
     if error is None:
-        return "the payment was not sent, or came back"
+        return reasons.NOT_SENT
     if error.code == XPAY_INTERNAL and "error 201" in error.message:
-        return "this node has paid the invoice already"
+        return reasons.PAID_BEFORE
     if error.code == XPAY_INTERNAL and "error 200" in error.message:
-        return "this node has another payment of the invoice in flight"
-    return _REASONS.get(error.code, f"the payment failed (code {error.code})")
+        return reasons.PENDING_BEFORE
+    return reasons.BY_XPAY.get(error.code, f"the payment failed (code {error.code})")

@@ -132,7 +132,7 @@ class NodeRpc:
         self._long = Connection(self.path, on_lost)
         self._slots = asyncio.Semaphore(MAX_CALLS)
 
-    async def call(self, method: str, **params: Any) -> Any:
+    async def call(self, method: str, /, **params: Any) -> Any:
         """A command that is answered soon. Raises RpcError, NodeUnavailableError or OutcomeUnknownError."""
         async with self._slots:
             try:
@@ -141,7 +141,7 @@ class NodeRpc:
             except TimeoutError:
                 raise OutcomeUnknownError(f"{method}: no answer within {CALL_TIMEOUT_S:.0f} s") from None
 
-    async def call_long(self, method: str, **params: Any) -> Any:
+    async def call_long(self, method: str, /, **params: Any) -> Any:
         """A command that may stay open for days. Raises as `call` does."""
         return await self._long.call(method, params)
 

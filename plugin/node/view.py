@@ -55,10 +55,15 @@ class PathHead:
 
 @dataclass(frozen=True, slots=True)
 class Funds:
-    """What the node owns, in millisatoshis."""
+    """What the node owns, in millisatoshis. `channels_msat`: its side of the `channels` that are open; `onchain_msat`:
+    the coins that count (see `Node.funds`). The rest says how all coins of its wallet stand."""
 
+    channels: int
     channels_msat: int
     onchain_msat: int
+    confirmed_msat: int
+    unconfirmed_msat: int
+    reserved_msat: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +160,16 @@ class Node:
         """32 bytes derived from the node's own secret (`makesecret`), the same ones for ever."""
         return bytes.fromhex((await self._rpc.call("makesecret", string=purpose))["secret"])
 
+    async def recall_below(self, key: list[str]) -> dict[str, str]:
+        """Every text in the node's datastore whose key begins so and has one part more: by that part."""
+        found = (await self._rpc.call("listdatastore", key=key))["datastore"]
+        below = [entry for entry in found if "hex" in entry and len(entry["key"]) == len(key) + 1]
+        return {entry["key"][-1]: bytes.fromhex(entry["hex"]).decode() for entry in below}
+
+    async def forget(self, key: list[str]) -> None:
+        """Delete what is stored there."""
+        await self._rpc.call("deldatastore", key=key)
+
     async def recall(self, key: list[str]) -> str | None:
         """A text from the node's datastore."""
         found = (await self._rpc.call("listdatastore", key=key))["datastore"]
@@ -170,14 +185,19 @@ class Node:
         A coin that is reserved is about to be spent, so it doesn't count; nor does one that is in no block yet, which
         the node goes on listing if it never comes there, unless it comes from one of these transactions."""
         found = await self._rpc.call("listfunds")
-        channels = sum(c["our_amount_msat"] for c in found["channels"] if c["state"] not in ENDED_CHANNEL_STATES)
-        coins = sum(
-            output["amount_msat"]
-            for output in found["outputs"]
-            if (output["status"] == "confirmed" and not output["reserved"])
-            or (output["status"] == "unconfirmed" and output["txid"] in own_txids)
-        )
-        return Funds(channels, coins)
+        channels = [c["our_amount_msat"] for c in found["channels"] if c["state"] not in ENDED_CHANNEL_STATES]
+        counted = confirmed = unconfirmed = reserved = 0
+        for output in found["outputs"]:
+            msat = output["amount_msat"]
+            if output["status"] == "unconfirmed":
+                unconfirmed += msat
+                counted += msat if output["txid"] in own_txids else 0
+            elif output["reserved"]:
+                reserved += msat
+            elif output["status"] == "confirmed":
+                confirmed += msat
+                counted += msat
+        return Funds(len(channels), sum(channels), counted, confirmed, unconfirmed, reserved)
 
     # --- receiving ------------------------------------------------------------------------------------------------
 

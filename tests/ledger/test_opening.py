@@ -171,6 +171,20 @@ def test_only_the_missing_steps_are_applied_and_nothing_is_lost(path: Path, monk
     mint.close()
 
 
+def test_an_older_ledger_that_is_brought_up_to_date_is_told_of(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With a large one that takes its time; a new one has nothing to tell."""
+    with caplog.at_level("INFO"):
+        Database(path).close()
+        assert caplog.messages == []
+        steps = migrations()
+        monkeypatch.setattr(database, "migrations", lambda: [*steps, "CREATE TABLE one (a)"])
+        Database(path).close()
+    known = len(steps)
+    assert caplog.messages == [f"bringing the ledger from schema version {known} to {known + 1} of {known + 1}"]
+
+
 def test_a_step_that_fails_leaves_the_ledger_as_the_step_before_left_it(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

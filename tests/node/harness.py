@@ -15,7 +15,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -462,6 +462,20 @@ class Network:
         mint = Mint(raw, plugin_options, self.hub)
         self._running.append(mint)
         return mint
+
+    @contextmanager
+    def bare_node(self, environment: Mapping[str, str]) -> Iterator[Node]:
+        """A node without plugin, coins and channels, in this environment and no other; afterwards it is stopped, and
+        must have been without problems."""
+        raw = self._raw_node({})
+        raw.daemon.env = dict(environment)
+        node = Node(raw)
+        self._run(node)
+        try:
+            yield node
+        finally:
+            problems = self.discard(node)
+        assert not problems, "\n".join(problems)
 
     def replace(self, node: Node, other: Node) -> None:
         """The same node in another form is the one to be discarded."""

@@ -174,6 +174,19 @@ async def test_requests_of_one_connection_are_answered_in_order(app: Quart) -> N
     assert statuses == [200, 400, 404, 200, 400]
 
 
+@pytest.mark.parametrize(("request_", "code"), [(get("/v1/keys"), None), (post("/v1/swap", "{}"), 10000)])
+async def test_what_is_answered_here_is_counted(app: Quart, request_: bytes, code: int | None) -> None:
+    registry = cast(Any, app.extensions[http_app.METRICS]).registry
+    method, path = request_.decode().split()[:2]
+    status = "200" if code is None else "400"
+    route = {"route": path, "method": method, "status": status}
+    refused = ("nutbolt_refusals_total", {"code": str(code or 10000)})
+    for number, form in enumerate([request_, request_.replace(b" HTTP", b"?plainly HTTP", 1)], start=1):
+        await ask(app, form)
+        assert registry.get_sample_value("nutbolt_http_requests_total", route) == number
+        assert registry.get_sample_value(*refused) == (0 if code is None else number)
+
+
 def refusing(reason: str | None, percent: str) -> Callable[[Path], Quart]:
     def make(directory: Path) -> Quart:
         limits = RateLimits(parse({"cashu-rate-limit-local": percent}))

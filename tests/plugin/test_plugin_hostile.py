@@ -634,7 +634,7 @@ def test_an_unknown_path_is_refused(target: Target, path: str, method: str) -> N
     target.refused(method, path, content=b"{}" if method == "POST" else None)
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v2/info", "/favicon.ico", "/v1swap"])
+@pytest.mark.parametrize("path", ["/x", "/pages", "/v1", "/v2/info", "/favicon.ico", "/v1swap"])
 def test_a_path_outside_the_api_is_refused_in_the_same_form(target: Target, path: str) -> None:
     response = target.mint.http.get(path)
     assert response.status_code in (400, 404)

@@ -128,7 +128,7 @@ def test_a_newer_node_or_one_without_a_version_is_served(make_mint: MakeMint, ve
 
 def test_a_stray_print_from_inside_does_no_harm(make_mint: MakeMint) -> None:
     mint = make_mint(started=False)
-    mint.change_inside(stray=["plugin.commands:info", "ledger.ledger:Ledger.melt_quote"])
+    mint.change_inside(stray=["plugin.commands.status:describe", "ledger.ledger:Ledger.melt_quote"])
     mint.start()
     assert mint.info()["state"] == "ready"
     with pytest.raises(MintError):

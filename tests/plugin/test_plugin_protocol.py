@@ -148,10 +148,19 @@ BAD_VALUES: dict[str, tuple[Any, ...]] = {
         "no.such.host.invalid:3338",
         "a..b:3338",
         f"{'a' * 100}:3338",
+        f"127.0.0.1:{'3' * 5000}",
     ),
-    "cashu-db": ("", "a\0b"),
+    "cashu-metrics-listen": ("9339", "127.0.0.1", "127.0.0.1:port", "127.0.0.1:65536", ":9339"),
+    "cashu-tls-cert": ("a\0b", "alone.pem"),
+    "cashu-tls-key": ("a\0b", "alone.pem"),
+    "cashu-db": ("", "a\0b", ".", "/dev/null", "/dev/null/ledger"),
     "cashu-name": ("x" * 201, "bell\a", "line\nbreak"),
     "cashu-description": ("x" * 2001, "tab\tbell\a"),
+    "cashu-long-description": ("x" * 10_001, "bell\a"),
+    "cashu-contact": ("me@example.org", "email:", ":me", "e mail:me", ",".join(["email:me"] * 21), "email:\a"),
+    "cashu-urls": ("mint.example.org", "ftp://mint", "http://", "https://a b", "http://[", ",".join(["http://a"] * 21)),
+    "cashu-icon-url": ("icon.png", "javascript:alert(1)", "https://" + "x" * 2000, "https://ü.org"),
+    "cashu-tos-url": ("tos", "file:///etc/passwd"),
     "cashu-units": ("", " ", ",", "usd", "sat,eur", "sat,sat", "sat msat"),
     "cashu-input-fee-ppk": (*WHOLE, "1000001"),
     "cashu-fee-reserve-percent": ("", "lots", "-1", "100.1", "NaN", "Infinity", "1%", "1,5"),
@@ -208,6 +217,7 @@ def test_a_bad_value_disables_the_plugin_with_a_sentence_that_names_the_option(t
         assert name in answer["disable"]
         assert len(answer["disable"]) < 400
         assert "Traceback" not in answer["disable"]
+        assert "set_int_max_str_digits" not in answer["disable"], "a hint for programmers of Python"
         said = [message["params"] for message in tried.messages[heard:]]
         assert [line for line in said if line["level"] == "broken"] == []
 
@@ -278,7 +288,7 @@ def test_the_shutdown_notification_ends_the_process(raw: RawPlugin) -> None:
 
 def test_stdout_carries_the_protocol_and_nothing_else(tmp_path: Path) -> None:
     plan = tmp_path / "inside.json"
-    plan.write_text('{"print": ["plugin.commands:info"]}')
+    plan.write_text('{"print": ["plugin.commands.status:describe"]}')
     with RawPlugin(tmp_path, PYTHONPATH=str(INSIDE), NUTBOLT_INSIDE=str(plan)) as plugin:
         plugin.manifest()
         plugin.init(cashu_listen=f"127.0.0.1:{free_port()}")

@@ -158,22 +158,32 @@ def test_a_ledger_of_a_newer_release_is_refused(make_mint: MakeMint) -> None:
     db.close()
 
 
-def test_a_file_that_is_no_ledger_is_refused(make_mint: MakeMint) -> None:
+def assert_disabled(mint: Mint) -> None:
+    """The plugin has disabled itself with a sentence about cashu-db; the node lives, and nobody listens."""
+    reason = str(mint.node.plugin_disabled)
+    assert reason.startswith("cashu-db=")
+    assert "cannot open the ledger" in reason
+    assert mint.node.rpc("getinfo")["id"] == mint.node.id
+    assert mint.status() == 0
+    assert not [line for line in mint.node.log() if "Traceback" in line.message]
+
+
+def test_a_file_that_is_no_ledger_is_refused_and_left_alone(make_mint: MakeMint) -> None:
     mint = make_mint(started=False, db="notes.txt")
     mint.ledger_path.parent.mkdir(parents=True, exist_ok=True)
     mint.ledger_path.write_text("not a database, but somebody's notes\n" * 100)
     mint.node.start()
-    assert_refused(mint, "cannot open the ledger")
+    assert_disabled(mint)
     assert mint.ledger_path.read_text().startswith("not a database")
+    assert not list(mint.ledger_path.parent.glob("notes.txt?*")), "nothing was laid beside it"
     mint.ledger_path.unlink()
 
 
-@pytest.mark.parametrize("db", [".", "/", "/dev/null/ledger"], ids=lambda path: path[:20])
+@pytest.mark.parametrize("db", [".", "/", "/dev/null/ledger", "/dev/null", "/proc/1/mint/ledger"])
 def test_a_path_that_cannot_be_a_ledger_is_refused_with_a_sentence(make_mint: MakeMint, db: str) -> None:
     mint = make_mint(started=False, db=db)
     mint.node.start()
-    assert_refused(mint, "cannot open the ledger")
-    assert not [line for line in mint.node.log() if "Traceback" in line.message]
+    assert_disabled(mint)
 
 
 def test_a_record_that_is_none_is_refused(make_mint: MakeMint) -> None:
@@ -185,6 +195,12 @@ def test_a_record_that_is_none_is_refused(make_mint: MakeMint) -> None:
 
     stop_and(mint, spoil)
     assert_refused(mint, "spoilt")
+    # As operating.md says: the ledger itself knows what the record was.
+    with mint.ledger() as db:
+        mint_id, epoch, commits = next(iter(db.execute("SELECT mint_id, epoch, commits FROM ledger")))
+    record = json.dumps({"mint_id": mint_id, "epoch": epoch, "commits": commits})
+    stop_and(mint, lambda: mint.node.rpc("datastore", key=["cashu", "ledger"], string=record, mode="must-replace"))
+    mint.wait_ready()
 
 
 def test_a_ledger_may_lie_elsewhere(make_mint: MakeMint, tmp_path: Path) -> None:

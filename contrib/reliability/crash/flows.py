@@ -115,6 +115,24 @@ def rotation(wallet: ModelWallet) -> Iterator[None]:
     wallet.swap(wallet.take(AMOUNT))
 
 
+@flow("pause", Operation.PAUSE)
+def pause(wallet: ModelWallet) -> Iterator[None]:
+    """An operator pauses and unpauses; a pause that was told holds over the crash."""
+    yield
+    wallet.ask(lambda: wallet.world.command("cashu-pause"))
+    assert wallet.ask(lambda: wallet.world.command("cashu-info"))["minting_paused_at"] is not None
+    wallet.swap(wallet.take(AMOUNT))
+    wallet.ask(lambda: wallet.world.command("cashu-unpause"))
+
+
+@flow("message of the day", Operation.MOTD)
+def motd(wallet: ModelWallet) -> Iterator[None]:
+    """An operator tells wallets something; whoever was told that it stands there finds it."""
+    yield
+    wallet.ask(lambda: wallet.world.command("cashu-motd", message="closed on Sunday"))
+    assert wallet.ask(lambda: wallet.world.command("cashu-info"))["motd"] == "closed on Sunday"
+
+
 @flow("stranger's invoice", Operation.PAY_INDEX)
 def strangers_invoice(wallet: ModelWallet) -> Iterator[None]:
     """The node is paid an invoice that is none of the mint's business."""

@@ -1,18 +1,18 @@
-"""The commands about copies of the ledger: making one while the mint serves, and telling whether one could be used."""
+"""`cashu-backup` and `cashu-restore-check`: a copy of the ledger made while the mint serves, and whether one could be
+used."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ledger.errors import StartError
 from ledger.identity import require_newest
 from ledger.store import backup
-from plugin.commands import CommandError
+from plugin.commands.parameters import Answer, Call, CommandError, Tell, services
 from plugin.mint import Mint
 
 MAX_PATH = 4096
@@ -23,25 +23,22 @@ KEEP_ALSO = (
     "the node's own database: it holds the channels, and the payments that the mint looks up",
 )
 
-Tell = Callable[[int, int], None]
-"""Tells whoever has asked for the backup how far it is: step and number of steps. Called in a worker thread."""
-
 log = logging.getLogger(__name__)
 
 
-async def make(mint: Mint, path: Any, tell: Tell) -> dict[str, Any]:
-    """Copy the ledger to a new file, in a worker thread: neither wallets nor the writer wait for it."""
-    if mint.services is None:
-        raise CommandError(f"the mint is not ready: {mint.failure or 'recovering'}")
-    target = _path(mint, path)
+async def make(mint: Mint, call: Call) -> Answer:
+    """Copy the mint's ledger, while it serves, to the new file {path}, and verify the copy.
+
+    A relative {path} starts at the node's network directory. An existing file is never replaced."""
+    ledger = services(mint).ledger
+    target = _path(mint, call["path"])
     if mint.backing_up.locked():
         raise CommandError("another backup is being made: wait until it is done")
-    ledger = mint.services.ledger
     async with mint.backing_up:
         log.info("a backup of the ledger to %s begins", target)
         made_at = int(time.time())
         try:
-            copy = await asyncio.to_thread(ledger.backup, target, _in_steps(tell))
+            copy = await asyncio.to_thread(ledger.backup, target, _in_steps(call.tell))
         except backup.BackupError as error:
             raise CommandError(str(error)) from error
     log.info("the backup of the ledger to %s is done: %d bytes, commit %d", target, copy.size, copy.record.commits)
@@ -53,9 +50,11 @@ async def make(mint: Mint, path: Any, tell: Tell) -> dict[str, Any]:
     }
 
 
-async def check(mint: Mint, path: Any) -> dict[str, Any]:
-    """Whether a file could be put in the ledger's place. Needs no mint that runs: only the node."""
-    copy_path = _path(mint, path)
+async def check(mint: Mint, call: Call) -> Answer:
+    """Tell whether the file {path} is a sound ledger of this node's mint, and how new; changes nothing.
+
+    Works also when the mint does not start because its ledger is missing or old."""
+    copy_path = _path(mint, call["path"])
     try:
         copy = await asyncio.to_thread(backup.check, copy_path)
         remembered = await mint.remembered()
@@ -103,7 +102,7 @@ def _in_steps(tell: Tell) -> backup.Progress:
     return on_progress
 
 
-def _describe(copy: backup.Copy) -> dict[str, Any]:
+def _describe(copy: backup.Copy) -> Answer:
     return {
         "path": str(copy.path),
         "bytes": copy.size,

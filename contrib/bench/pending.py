@@ -1,0 +1,247 @@
+"""Many melts pending at once: what they cost while nothing happens, how soon they are answered, and how soon over.
+
+The sandbox holds every payment until it is told to let it arrive. The wallets are a process of their own, the mint is
+one, and this one has the node.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from contrib.bench.crowd import Crowd
+from contrib.bench.watching import cpu_s, in_ms, memory_mib
+from contrib.sandbox import Behaviour, OutsideInvoice
+from contrib.sandbox.node import Node
+from contrib.wallet import WalletProof, messages, unblind
+from tests.plugin.harness import Mint, Purse, wait_for
+from tests.protocol.helpers import in_parallel, ok, wire
+
+PENDING, QUICK_PENDING = 10_000, 400
+CLIENTS = 16
+"""Who find out how much the mint takes, and prepare."""
+SATURATING_SHARE = 0.2
+"""Of the melts: they are begun as fast as it goes, the others at half that rate."""
+SETTLED, QUICK_SETTLED = 1_000, 100
+SETTLED_PER_S = 25
+QUIET_S, QUICK_QUIET_S = 60.0, 3.0
+REST_S = 3.0
+"""After a burst, before anything is measured."""
+OUTPUTS = 500
+"""In one issue."""
+CHANNEL_MSAT = 10**12
+PATIENCE_S = 600.0
+KIB = 1024
+WEBSOCKET_TARGET_MS, MOST_RATIO = 20, 3
+MINT_OPTIONS: dict[str, Any] = {"fee_reserve_min": 0, "fee_reserve_percent": 0, "max_mint": 0}
+
+
+@dataclass(eq=False)
+class Planned:
+    """A melt of one sat."""
+
+    invoice: OutsideInvoice
+    proof: WalletProof
+    quote: str = ""
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """Its request."""
+        return {"quote": self.quote, "inputs": wire([self.proof]), "prefer_async": True}
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure."""
+    count = options.pending or (QUICK_PENDING if options.quick else PENDING)
+    settled = min(count // 2, QUICK_SETTLED if options.quick else SETTLED)
+    with tempfile.TemporaryDirectory(prefix="nutbolt-pending-") as directory, ExitStack() as stack:
+        node = {"capacity_msat": 2 * CHANNEL_MSAT, "to_us_msat": CHANNEL_MSAT}
+        mint = Mint(Path(directory), node=node, max_pending_melts=count, **MINT_OPTIONS)
+        stack.callback(mint.stop)
+        mint.start()
+        plans = _plan(mint, count)
+        before = memory_mib(mint)
+        part = {"pending": count, **_begin(mint, plans)}
+        part["memory_before_mib"], part["memory_after_mib"] = round(before, 1), round(memory_mib(mint), 1)
+        part["kib_per_melt"] = round((memory_mib(mint) - before) * KIB / count, 1)
+        part["quiet"] = _stay_quiet(mint, QUICK_QUIET_S if options.quick else QUIET_S)
+        part["settled"] = _settle(mint, stack, plans, settled)
+        part["restart"] = _restart(mint, count - settled)
+        part["drained"] = _drain(mint, plans[settled:])
+        mint.check()
+        return part
+
+
+def _plan(mint: Mint, count: int) -> list[Planned]:
+    """Ecash, invoices that are held, and quotes."""
+    print(f"{count:,} quotes …", flush=True)
+    purse = Purse(mint)
+    proofs: list[WalletProof] = []
+    while len(proofs) < count:
+        outputs = purse.outputs_of([1] * min(OUTPUTS, count - len(proofs)))
+        quote = purse.request_mint(len(outputs))
+        mint.node.pay_invoice(quote.request)
+        purse.wait_credited(quote)
+        proofs += unblind(outputs, purse.client.mint(quote.quote, messages(outputs)), purse.keysets)
+
+    def issue(node: Node) -> list[OutsideInvoice]:
+        return [node.outside.issue(1000, "sandbox", 24 * 3600, None, ()) for _ in range(count)]
+
+    plans = [Planned(*pair) for pair in zip(mint.node.do(issue, timeout_s=PATIENCE_S), proofs, strict=True)]
+    mint.node.script(Behaviour.hold(fee_msat=0), times=count)
+
+    def ask(plan: Planned) -> None:
+        request = {"request": plan.invoice.bolt11, "unit": "sat"}
+        plan.quote = ok(mint.http.post("/v1/melt/quote/bolt11", json=request))["quote"]
+
+    in_parallel([lambda plan=plan: ask(plan) for plan in plans], workers=CLIENTS)  # type: ignore[misc]
+    return plans
+
+
+def _begin(mint: Mint, plans: Sequence[Planned]) -> dict[str, Any]:
+    """Find the rate at which melts are begun as fast as it goes, then begin the others at half of it."""
+    first = int(len(plans) * SATURATING_SHARE)
+    place = {"host": "127.0.0.1", "port": mint.port, "path": "/v1/melt/bolt11"}
+    burst = _said(work="keep", clients=CLIENTS, bodies=[json.dumps(plan.body) for plan in plans[:first]], **place)
+    most_per_s = first / burst["seconds"]
+    _rest(mint, first)
+    used = cpu_s(mint)
+    steady = _said(
+        work="arrive", per_s=most_per_s / 2, bodies=[json.dumps(plan.body) for plan in plans[first:]], **place
+    )
+    _rest(mint, len(plans))
+    answered = in_ms(steady["times"])
+    return {
+        "most_per_s": round(most_per_s, 1),
+        "per_s": round(len(steady["times"]) / steady["seconds"], 1),
+        "post": answered,
+        "post_ratio": round(answered["p99_ms"] / answered["p50_ms"], 2),
+        "cpu_ms_per_melt": round((cpu_s(mint) - used) / len(steady["times"]) * 1000, 2),
+    }
+
+
+def _said(**job: Any) -> Any:
+    crowd = Crowd(**job)
+    try:
+        return crowd.read()
+    finally:
+        crowd.end()
+
+
+def _rest(mint: Mint, pending: int) -> None:
+    """Until every payment is on its way and nothing is left to do."""
+    wait_for(lambda: mint.node.do(lambda node: node.parts.count()) == pending, "the payments", PATIENCE_S)
+    time.sleep(REST_S)
+
+
+def _stay_quiet(mint: Mint, seconds: float) -> dict[str, Any]:
+    """What the mint asks its node while nothing happens."""
+    position, used = mint.node.calls_position, cpu_s(mint)
+    time.sleep(seconds)
+    calls = Counter(call.method for call in mint.node.calls(since=position))
+    return {
+        "seconds": seconds,
+        "calls": dict(calls),
+        "cpu_ms_per_s": round((cpu_s(mint) - used) / seconds * 1000, 2),
+    }
+
+
+def _settle(mint: Mint, stack: ExitStack, plans: Sequence[Planned], count: int) -> dict[str, Any]:
+    """Let some payments arrive, one after the other, and see when the wallets hear of it."""
+    crowd = Crowd(work="watch", host="127.0.0.1", port=mint.port, quotes=[p.quote for p in plans], expected=count)
+    stack.callback(crowd.end)
+    assert crowd.read() == "ready"
+    position = mint.node.notifications_position
+    due = time.monotonic()
+    for plan in plans[:count]:
+        due += 1 / SETTLED_PER_S
+        time.sleep(max(0.0, due - time.monotonic()))
+        mint.node.release(plan.invoice)
+    told = crowd.read()
+    happened = {
+        entry.payload["payment_hash"]: entry.monotonic_s
+        for entry in mint.node.notifications("sendpay_success", since=position)
+    }
+    delays = [told[plan.quote] - happened[plan.invoice.payment_hash] for plan in plans[:count]]
+    return {"melts": count, "per_s": SETTLED_PER_S, **in_ms(delays), "max_ms": round(max(delays) * 1000, 1)}
+
+
+def _restart(mint: Mint, pending: int) -> dict[str, Any]:
+    """The plugin is killed, and finds all of them again."""
+    position = mint.node.calls_position
+    mint.node.kill_plugin()
+    begun = time.monotonic()
+    mint.start_plugin()
+    ready_s = time.monotonic() - begun
+    time.sleep(REST_S)
+    wait_for(lambda: _is_idle(mint), "the payments to be looked at", PATIENCE_S)
+    calls = Counter(call.method for call in mint.node.calls(since=position))
+    assert mint.info()["pending_melts"] == pending
+    return {
+        "pending": pending,
+        "ready_s": round(ready_s, 2),
+        "calls_per_melt": round(sum(calls.values()) / pending, 2),
+        "memory_mib": round(memory_mib(mint), 1),
+    }
+
+
+def _is_idle(mint: Mint) -> bool:
+    position = mint.node.calls_position
+    time.sleep(REST_S)
+    return mint.node.calls_position == position
+
+
+def _drain(mint: Mint, plans: Sequence[Planned]) -> dict[str, Any]:
+    """All others arrive at once."""
+    begun = time.monotonic()
+
+    def release(node: Node) -> None:
+        for plan in plans:
+            node.parts.release(plan.invoice.payment_hash, ok=True, partid=None, cause=None)
+
+    mint.node.do(release, timeout_s=PATIENCE_S)
+    wait_for(lambda: mint.info()["pending_melts"] == 0, "all melts to be over", PATIENCE_S)
+    seconds = time.monotonic() - begun
+    return {"melts": len(plans), "seconds": round(seconds, 1), "per_s": round(len(plans) / seconds)}
+
+
+def render(part: dict[str, Any]) -> str:
+    """A list of figures."""
+    post, settled, quiet, restart = part["post"], part["settled"], part["quiet"], part["restart"]
+    calls = sum(quiet["calls"].values()) / part["pending"] / quiet["seconds"] * 60
+    return f"""## Many melts pending at once
+
+{part["pending"]:,} melts whose payments are held, all in flight at once.
+
+| | measured | shall be |
+| --- | ---: | ---: |
+| resident memory for each pending melt | {part["kib_per_melt"]} KiB | |
+| of the process, before and with all of them | {part["memory_before_mib"]} and {part["memory_after_mib"]} MiB | |
+| calls to the node for each pending melt and minute, while nothing happens | {calls:g} | 0 |
+| CPU time in that while, for all of them | {quiet["cpu_ms_per_s"]} ms a second | |
+| melts begun a second, as fast as it goes ({CLIENTS} at a time) | {part["most_per_s"]} | |
+| `POST` until `PENDING` at {part["per_s"]} a second, p50 | {post["p50_ms"]} ms | |
+| p99 | {post["p99_ms"]} ms | |
+| p99 / p50 | {part["post_ratio"]} | < {MOST_RATIO} |
+| CPU time for each, its payment included | {part["cpu_ms_per_melt"]} ms | |
+| from the node's settlement to the wallet's WebSocket, p50 | {settled["p50_ms"]} ms | |
+| p99 | {settled["p99_ms"]} ms | < {WEBSOCKET_TARGET_MS} ms |
+| the plugin killed with {restart["pending"]:,} pending: ready again after | {restart["ready_s"]} s | |
+| calls to the node for each of them then | {restart["calls_per_melt"]} | |
+| {part["drained"]["melts"]:,} settled by the node at once: all over after | {part["drained"]["seconds"]} s | |
+"""
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pending", type=int)
+    parser.add_argument("--quick", action="store_true")
+    print(render(run(parser.parse_args())))

@@ -1,0 +1,36 @@
+"""Looking at the process of a mint from outside, and at a heap of times."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.plugin.harness import Mint
+
+CPU_CLOCK = 2
+"""Of a whole process, in the numbers that Linux gives to the clocks of processes (clock_getcpuclockid)."""
+
+
+def cpu_s(mint: Mint) -> float:
+    """CPU time of the mint's process so far, to the nanosecond."""
+    assert mint.node.plugin_pid is not None
+    return time.clock_gettime(~mint.node.plugin_pid << 3 | CPU_CLOCK)
+
+
+def memory_mib(mint: Mint) -> float:
+    """Resident memory of the mint's process."""
+    status = Path(f"/proc/{mint.node.plugin_pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The smallest of the values that so great a share of them doesn't exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def in_ms(seconds: Sequence[float]) -> dict[str, float]:
+    """Median and 99th percentile, in milliseconds."""
+    return {"p50_ms": round(quantile(seconds, 0.5) * 1000, 2), "p99_ms": round(quantile(seconds, 0.99) * 1000, 2)}

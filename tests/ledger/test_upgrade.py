@@ -1,0 +1,93 @@
+"""Upgrades: the ledger of the first schema is opened by this release, with all that was in it; and a step of the schema
+that ledgers may have gone through is never edited."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ledger.errors import Code
+from ledger.models import MeltQuoteState, Proof, ProofState
+from ledger.store.database import migrations
+from tests.ledger.helpers import Mint, Wallet, refused
+
+OLD = Path(__file__).parent / "old"
+"""Made by the code of that time: 12 sat issued (8 and 4), 16 swapped, 32 held by a melt, a quote of 64 paid and not
+issued, and one of 128 that nobody has paid."""
+
+STEPS = {
+    "0001_ledger.sql": "5c1f5b1e47864f6c5028277713912c8321f0fd216ba75b5c0788fa478db5ee57",
+    "0002_limits.sql": "c0872caabb0d62f8024444f3971036bdb04ebcd4045965ab9ce52e4d5ea5c4f9",
+    "0003_forgetful_node.sql": "2c35abef5b5388072a41ea756c8b7213946dbcca015759c6447278f5846ee128",
+}
+"""The digests of the schema's steps. A new step is added here with its own; none is ever changed: a ledger that has
+gone through it would not have the change."""
+
+
+@pytest.fixture
+def wrote() -> dict[str, Any]:
+    """What its wallet had."""
+    found: dict[str, Any] = json.loads((OLD / "schema_1.json").read_text())
+    return found
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "ledger.sqlite3"
+    db = sqlite3.connect(path)
+    db.executescript((OLD / "schema_1.sql").read_text())
+    db.execute("PRAGMA user_version = 1")
+    db.close()
+    return path
+
+
+@pytest.fixture
+def mint(path: Path) -> Iterator[Mint]:
+    mint = Mint(path, units=())
+    yield mint
+    mint.close()
+
+
+def proofs(entries: list[dict[str, Any]]) -> list[Proof]:
+    return [Proof.model_validate(entry) for entry in entries]
+
+
+def test_the_ledger_of_the_first_schema_is_opened_with_its_books(mint: Mint) -> None:
+    assert mint.value("PRAGMA user_version") == len(migrations()) > 1
+    assert mint.value("PRAGMA integrity_check") == "ok"
+    books = mint.audit()
+    assert (books.faults, books.outstanding_msat, books.unissued_msat) == ((), 60_000, 64_000)
+
+
+def test_what_was_spent_held_and_unspent_then_is_so_now(mint: Mint, wrote: dict[str, Any]) -> None:
+    alice = Wallet("alice after the upgrade")
+    for kind, state in (("unspent", "UNSPENT"), ("spent", "SPENT"), ("held", "PENDING")):
+        assert set(mint.states(proofs(wrote[kind]))) == {ProofState(state)}
+    with refused(mint, Code.PROOFS_SPENT):
+        mint.swap(proofs(wrote["spent"]), alice.draw_sum(mint.keyset(), 16))
+    assert len(mint.swap(proofs(wrote["unspent"]), alice.draw_sum(mint.keyset(), 12)).signatures) == 2
+    assert len(mint.issue(wrote["paid_quote"], alice.draw_sum(mint.keyset(), 64)).signatures) == 1
+    assert mint.audit().faults == ()
+
+
+@pytest.mark.parametrize("paid", [True, False], ids=["paid", "failed"])
+def test_a_melt_that_was_in_flight_comes_to_its_end(mint: Mint, wrote: dict[str, Any], paid: bool) -> None:
+    (pending,) = mint.ledger.pending_melts()
+    quote = mint.settle(pending) if paid else mint.release(pending)
+    assert quote.quote == wrote["melt_quote"]
+    assert quote.state == (MeltQuoteState.PAID if paid else MeltQuoteState.UNPAID)
+    assert set(mint.states(proofs(wrote["held"]))) == {ProofState.SPENT if paid else ProofState.UNSPENT}
+    assert mint.audit().faults == ()
+
+
+@pytest.mark.parametrize("name", list(STEPS))
+def test_no_step_of_the_schema_is_edited(name: str) -> None:
+    content = resources.files("ledger.store.schema").joinpath(name).read_bytes()
+    assert hashlib.sha256(content).hexdigest() == STEPS[name], f"{name} was changed: add a new step instead"
