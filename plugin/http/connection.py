@@ -363,6 +363,8 @@ class ImpatientServer(TCPServer):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._closed = asyncio.Event()
+        self._idle_since: float | None = self.loop.time()
+        """None while a request is answered."""
 
     async def run(self) -> None:
         """Serve the connection, if there is room for it."""
@@ -395,20 +397,28 @@ class ImpatientServer(TCPServer):
 
     async def protocol_send(self, event: Event) -> None:
         """Send, as long as the client goes on taking it."""
-        if isinstance(event, Updated) and not event.idle:
-            self._has_asked = True
+        if isinstance(event, Updated):
+            self._idle_since = self.loop.time() if event.idle else None
+            self._has_asked |= not event.idle
+            return
         with self._watched():
             await super().protocol_send(event)
         if isinstance(event, Closed) or self.writer.transport.is_closing():
             self._closed.set()
 
     async def _idle_timeout(self) -> None:
-        if not self._has_asked:
+        """End the connection when it has been idle for too long, or the mint stops. Runs as long as the connection;
+        Hypercorn would begin a new task after each request."""
+        while not self.context.terminated.is_set() and (left_s := self._idle_left_s()) > 0:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.context.terminated.wait(), FIRST_REQUEST_S)
+                await asyncio.wait_for(self.context.terminated.wait(), left_s)
+        if self._idle_since is not None:  # else the answer that is under way ends it
             await asyncio.shield(self._initiate_server_close())
-        else:
-            await super()._idle_timeout()
+
+    def _idle_left_s(self) -> float:
+        """When to look again whether the client has anything to ask."""
+        limit_s = self.config.keep_alive_timeout if self._has_asked else FIRST_REQUEST_S
+        return limit_s if self._idle_since is None else self._idle_since + limit_s - self.loop.time()
 
     async def _close(self) -> None:
         # The other side of TLS may say no farewell in time, or go on talking: Hypercorn doesn't expect either.
