@@ -14,10 +14,18 @@ from contrib.bench.flows import FLOWS
 
 
 def figures(per_s: float, cpu_ms: float) -> dict[str, Any]:
-    return {"requests": 100, "per_s": per_s, "cpu_ms": cpu_ms, "node_ms": 0.0, "p50_ms": 1.0, "p99_ms": 2.0}
+    return {
+        "requests": 100,
+        "refused": 0,
+        "per_s": per_s,
+        "cpu_ms": cpu_ms,
+        "node_ms": 0.0,
+        "p50_ms": 1.0,
+        "p99_ms": 2.0,
+    }
 
 
-MEASURED = {
+MEASURED: dict[str, Any] = {
     "mints": {
         US: {"version": "1", "synchronous": "FULL", "rss_start_mib": 70.0, "rss_peak_mib": 75.0},
         THEM: {"version": "2", "synchronous": "FULL", "rss_start_mib": 120.0, "rss_peak_mib": 166.0},
@@ -50,6 +58,9 @@ def test_ratio_and_efficiency_are_of_the_figures() -> None:
     assert "| swap 8 → 8 | 8 | 450 | 15 | **30.0** | 15 |" in text
     assert "| swap 8 → 8 | 2.00 | 70.0 | 0.00 | 1.30 | **0.65** | 0.52 |" in text
     assert "| `GET /v1/info` | 8 | 4000 |  |  | 5 |" in text  # not measured of the other
+    MEASURED["flows"]["swap_8_8"]["by"][THEM]["8"]["refused"] = 7
+    assert "| 450 | 15 (7 of 100 refused) |" in compare.render(MEASURED)
+    MEASURED["flows"]["swap_8_8"]["by"][THEM]["8"]["refused"] = 0
     assert "30 times" in compare.illustrations(MEASURED)[compare.CHART]
 
 
