@@ -37,9 +37,16 @@ DAILY = {"test_how_it_looks[phone-light]", "test_it_needs_no_javascript"}
 """What every day has time for."""
 PATIENCE_MS = 30_000
 NAME = "Harbour Mint"
+URL = "https://mint.harbour.example"
 OPTIONS: dict[str, Any] = {
     "name": NAME,
     "description": "Ecash for the harbour's market, run by its boats' cooperative.",
+    "long_description": "We began with one stall and a shoe box. Today forty boats, the ice house and the ferry take "
+    "our ecash, and the node is in the harbour master's cellar, with a battery.",
+    "contact": "email:desk@harbour.example,nostr:npub1harbourmint,x:@harbourmint",
+    "urls": f"{URL},http://harbourmintharbourmintharbourmintharbourmintharbourmint.onion",
+    "tos_url": f"{URL}/terms",
+    "input_fee_ppk": "100",
 }
 
 

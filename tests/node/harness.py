@@ -80,7 +80,7 @@ class Node:
         """Start the daemon and wait until it follows the chain."""
         self.raw.start(stderr_redir=True)
 
-    def call(self, method: str, **params: Any) -> Any:
+    def call(self, method: str, /, **params: Any) -> Any:
         """Run an RPC command. Raises pyln's RpcError."""
         return self._rpc.call(method, params)
 

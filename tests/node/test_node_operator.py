@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any, TextIO
 
+import httpx
 import pytest
 
 from tests.node.harness import Mint, Network, wait_for
@@ -133,3 +134,37 @@ def test_a_melt_is_forced_only_when_nothing_can_tell_its_outcome(
     (line,) = own_mint.call("cashu-audit")["forced"]
     assert (line["outcome"], line["reason"]) == ("failed", order["reason"])
     assert line["who"].startswith("operator, cli:cashu-resolve")
+
+
+def test_the_operators_page_opens_with_a_real_rune_and_no_other(network: Network) -> None:
+    """The stand-in's runes are made up; these are lightningd's."""
+    permits = '[["method=cashu-operator-page"]]'
+    with network.mint(channels={}, cashu_operator_page="true") as mint:
+        made = mint.call("createrune", restrictions=json.loads(permits))
+        other = mint.call("createrune", restrictions=[["method=cashu-info"]])["rune"]
+        read_only = mint.call("createrune", restrictions="readonly")["rune"]
+        ended = mint.call("createrune", restrictions=[*json.loads(permits), ["time<1000"]])["rune"]
+        foreign = network.hub.call("createrune")["rune"]
+        with httpx.Client(base_url=mint.url, timeout=60) as http:
+
+            def ask(rune: str) -> tuple[int, str]:
+                answer = http.get("/operator/data", headers={"rune": rune})
+                return answer.status_code, answer.json().get("detail", "")
+
+            assert ask(made["rune"]) == (200, "")
+            assert ask(mint.call("createrune")["rune"]) == (200, "")
+            not_permitted = (401, "this rune does not permit it")
+            assert [ask(rune) for rune in (other, read_only, ended)] == [not_permitted] * 3
+            assert ask(foreign) == (401, "this rune is not one of this node")
+            assert ask("x") == ask("A" * 13) == (401, "this is not a rune")
+            assert ask(made["rune"][:-4] + "AAAA")[0] == 401
+            # It permits nothing else, on the node's own ways in.
+            with pytest.raises(RpcError, match="Not permitted"):
+                mint.call("checkrune", rune=made["rune"], method="cashu-info", params={})
+            with httpx.stream("GET", f"{mint.url}/operator/events", headers={"rune": made["rune"]}) as stream:
+                assert next(stream.iter_lines()) == "data: 0"
+            mint.call("blacklistrune", start=int(made["unique_id"]))
+            assert ask(made["rune"]) == (401, "this rune has been blacklisted")
+        assert made["rune"] not in "\n".join(mint.log_lines())
+        days = mint.call("listdatastore", key=["cashu", "balances"])["datastore"]
+        assert [len(json.loads(day["string"])) for day in days] == [1]

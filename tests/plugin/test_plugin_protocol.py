@@ -191,6 +191,8 @@ BAD_VALUES: dict[str, tuple[Any, ...]] = {
         "127.0.0.1;::1",
         ",".join(["::1"] * 101),
     ),
+    "cashu-icon": ("a\0b", ".", "no-such.png", "/dev/null"),
+    "cashu-operator-page": ("maybe", "2"),
 }
 
 
