@@ -140,4 +140,5 @@ def _request(ask: Ask, host: str) -> bytes:
 
 if __name__ == "__main__":
     result = uvloop.run(Generator(json.load(sys.stdin)).run())
-    json.dump(result._asdict(), sys.stdout)
+    sys.stdout.write(json.dumps(result._asdict()))
+    sys.stdout.flush()

@@ -47,4 +47,8 @@ def run(host: str, port: int, asks: Sequence[Ask], clients: int, *, keep: bool =
     )
     if done.returncode != 0:
         raise LoadError(f"the load generator failed: {done.stderr.strip()[-500:]}")
-    return Result(**json.loads(done.stdout))
+    try:
+        return Result(**json.loads(done.stdout))
+    except ValueError as error:
+        told = f"{len(done.stdout)} characters, the last {done.stdout[-80:]!r}"
+        raise LoadError(f"the load generator said what can't be read: {error}; {told}") from error

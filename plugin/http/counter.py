@@ -227,8 +227,7 @@ class AnsweringStream(Stream):
             self._serve_once()
         elif isinstance(event, StreamClosed):
             self._stop_waiting()
-            if not self._is_served:
-                self._body.clear()
+            self._body.clear()
 
     def _too_late(self) -> None:
         self._body.refuse(LedgerError(Code.REQUEST_REJECTED, "the request's body did not arrive in time"))
@@ -246,6 +245,8 @@ class AnsweringStream(Stream):
             self._timer.cancel()
 
     async def _serve(self) -> None:
+        if self._closed:
+            return  # the client has left, and the body is forgotten
         try:
             data = await self._body
             visit = Visit(self._counter.services, self._counter.limits, self._visitor, data)
