@@ -20,13 +20,16 @@ from ledger import curve
 FUND_OUTPUTS = 64
 """Outputs of a request that gets coins in stock."""
 PAID_WITHIN_S = 60.0
+RETRY_S = 1.0
+GRANTED = 200
 LISTED = 100
 """Entries of a checkstate and of a restore; half of them are known to the mint."""
 SPLIT = 32
 """Amount of the eight outputs."""
 MELT_SAT = 200
 """What a melt pays, with two inputs of 128."""
-FUNDING_CLIENTS = 4
+ATTEMPTS = 3
+"""At a request that prepares a measurement: nutshell's database is locked at times."""
 
 
 class FlowError(Exception):
@@ -49,11 +52,21 @@ class World:
         self.ask([self.swap(spent, self.signed)])
         self.spent_ys = [coin.y for coin in spent]
 
-    def ask(self, asks: list[Ask], clients: int = FUNDING_CLIENTS) -> list[str]:
-        """The answers. Raises FlowError for one that is not 200."""
-        done = load.run(self.server.host, self.server.port, asks, min(clients, len(asks)), keep=True)
-        require_granted(self.server.name, done)
-        return done.bodies
+    def ask(self, asks: list[Ask]) -> list[str]:
+        """The answers to requests one after another. Raises FlowError for one that is not 200."""
+        bodies = [""] * len(asks)
+        missing = list(range(len(asks)))
+        for attempts_left in reversed(range(ATTEMPTS)):
+            done = load.run(self.server.host, self.server.port, [asks[number] for number in missing], 1, keep=True)
+            for number, body in zip(missing, done.bodies, strict=True):
+                bodies[number] = body
+            missing = [number for number, status in zip(missing, done.statuses, strict=True) if status != GRANTED]
+            if not missing:
+                break
+            if not attempts_left:
+                raise FlowError(f"{self.server.name} refuses: {bodies[missing[0]][:300]}")
+            time.sleep(RETRY_S)
+        return bodies
 
     def quotes(self, amount: int, count: int) -> list[str]:
         """Ids of mint quotes that are paid."""
@@ -87,13 +100,6 @@ class World:
             "outputs": [blank.to_wire(self.keyset) for blank in blanks],
         }
         return _post("/v1/swap", body)
-
-
-def require_granted(name: str, result: load.Result) -> None:
-    """Raises FlowError if anything was refused."""
-    for status, body in zip(result.statuses, result.bodies, strict=True):
-        if status != 200:
-            raise FlowError(f"{name} answered {status}: {body[:300]}")
 
 
 def _post(path: str, body: dict[str, Any]) -> Ask:

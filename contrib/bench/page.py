@@ -57,8 +57,21 @@ def write_part(name: str, part: Part) -> None:
 
 
 def render_again() -> None:
-    """Make the generated part of the page from the JSON."""
-    PAGE.write_text(put_into(PAGE.read_text() if PAGE.exists() else "", render(read())))
+    """Make the generated part of the page, and its pictures, from the JSON."""
+    parts = read()
+    PAGE.write_text(put_into(PAGE.read_text() if PAGE.exists() else "", render(parts)))
+    for name, text in illustrations(parts).items():
+        (PAGE.parent / name).write_text(text)
+
+
+def illustrations(parts: dict[str, Part]) -> dict[str, str]:
+    """All pictures by their file names. A part's module that has some has `illustrations(part)`."""
+    found: dict[str, str] = {}
+    for name, part in parts.items():
+        module = importlib.import_module(PARTS[name])
+        if hasattr(module, "illustrations"):
+            found |= module.illustrations(part)
+    return found
 
 
 def put_into(page: str, generated: str) -> str:

@@ -112,6 +112,7 @@ async def converse(app: Quart, pieces: list[bytes]) -> bytes:
     Raises TimeoutError if the connection does not end."""
     config = ServerConfig()
     config.connections = Connections(RateLimits(parse(NO_LIMITS)), 100)
+    config.counter = http_app.counter(app)
     config.websocket_max_message_size = MAX_FRAME_BYTES
     config.errorlog = config.accesslog = None
     reader, writer = asyncio.StreamReader(), _Writer()

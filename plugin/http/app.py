@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
-import logging
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from quart import Quart, Response, current_app, has_websocket_context, request
@@ -15,32 +13,26 @@ from quart_schema import Info, QuartSchema
 from quart_schema.openapi import OpenAPIProvider
 from werkzeug.exceptions import HTTPException
 
-from ledger.errors import Code, LedgerError, StorageError
+from ledger.errors import Code, LedgerError
 from ledger.models import ErrorResponse
-from plugin.http import info, keys, limits, melt, mint, state, swap, websocket
-from plugin.http.connection import BEGAN, BusyError, MeteredHttp, MeteredRequest
+from plugin.http import info, keys, limits, melt, mint, refusals, state, swap, websocket
+from plugin.http.connection import BEGAN, MeteredHttp, MeteredRequest
+from plugin.http.counter import Counter
 from plugin.http.limits import RateLimits, TooManyRequestsError
 from plugin.http.pages import assets, operator, user
-from plugin.http.wire import MAX_BODY_BYTES, refusal
+from plugin.http.refusals import NotReadyError
+from plugin.http.wire import (
+    BODY_TIMEOUT_S,
+    COMPRESS_FROM_BYTES,
+    CORS_HEADERS,
+    MAX_BODY_BYTES,
+    compress,
+    refusal,
+)
 from plugin.methods.method import Method
 from plugin.metrics import Metrics
-from plugin.node.rpc import NodeUnavailableError, OutcomeUnknownError, RpcError
 from plugin.services import EXTENSION, Services
 from plugin.version import VERSION
-
-COMPRESS_FROM_BYTES = 1000
-"""Keys and long lists are mostly hex: half the size when compressed."""
-COMPRESS_LEVEL = 5
-CORS_HEADERS = {
-    "access-control-allow-origin": "*",
-    "access-control-allow-methods": "GET, POST, OPTIONS",
-    "access-control-allow-headers": "content-type, prefer, clear-auth, blind-auth",
-    "access-control-expose-headers": "retry-after, etag",
-    "access-control-max-age": "600",
-}
-"""Wallets in browsers need these on every answer, also on refusals."""
-BODY_TIMEOUT_S = 30
-"""A request whose body has not arrived by then is refused."""
 
 LATER = {
     status: {
@@ -55,12 +47,11 @@ LATER = {
 }
 """What every operation may answer as well."""
 
+COUNTER = "nutbolt.counter"
 METRICS = "nutbolt.metrics"
 
 METHOD_PATH = re.compile(r"/v1/(mint|melt)/(quote/)?[^/]+(/[^/]+)?/?$")
 """Of an endpoint that belongs to a payment method."""
-
-log = logging.getLogger(__name__)
 
 
 class Description(OpenAPIProvider):
@@ -80,7 +71,7 @@ class Description(OpenAPIProvider):
 
 def create_app(
     why_not_ready: Callable[[], str | None],
-    methods: Iterable[type[Method]],
+    methods: Sequence[type[Method]],
     rate_limits: RateLimits,
     metrics: Metrics | None = None,
 ) -> Quart:
@@ -96,7 +87,8 @@ def create_app(
     app.asgi_http_class = MeteredHttp
     app.asgi_websocket_class = websocket.Intake
     app.extensions[limits.EXTENSION] = rate_limits
-    app.extensions[METRICS] = metrics or Metrics()
+    metrics = metrics or Metrics()
+    app.extensions[METRICS] = metrics
     for module in (info, keys, swap, state, websocket, assets, user, operator):
         app.register_blueprint(module.blueprint)
     for method in methods:
@@ -111,7 +103,7 @@ def create_app(
         try:
             limits.charge(limits.REQUESTS)
         except TooManyRequestsError as error:
-            return await _too_many(error)
+            return await _refused(error)
         return None
 
     @app.before_request
@@ -119,9 +111,7 @@ def create_app(
     async def refuse_until_ready() -> Response | None:
         if (reason := why_not_ready()) is None or _is_preflight():
             return None
-        response = refusal(reason, Code.REQUEST_REJECTED, 503)
-        response.headers["Retry-After"] = "2"
-        return response
+        return await _refused(NotReadyError(reason))
 
     app.after_request(_finish)
     QuartSchema(
@@ -133,14 +123,16 @@ def create_app(
         scalar_ui_path=None,
         info=Info(title="Nutbolt, a Cashu mint", version=VERSION),
     )
-    app.register_error_handler(LedgerError, _refused)
-    app.register_error_handler(TooManyRequestsError, _too_many)
-    app.register_error_handler(BusyError, _busy)
     app.register_error_handler(HTTPException, _malformed)
-    for error in (StorageError, NodeUnavailableError, OutcomeUnknownError, RpcError):
-        app.register_error_handler(error, _unavailable)
-    app.register_error_handler(Exception, _bug)
+    app.register_error_handler(Exception, _refused)
+    app.extensions[COUNTER] = Counter(app, why_not_ready, methods, rate_limits, metrics)
     return app
+
+
+def counter(app: Quart) -> Counter:
+    """What answers before the application is asked."""
+    found: Counter = app.extensions[COUNTER]
+    return found
 
 
 def install(app: Quart, services: Services) -> None:
@@ -170,26 +162,19 @@ async def _finish(response: Response) -> Response:
         return response  # it has no end that could be waited for
     data = await response.get_data(as_text=False)
     if len(data) >= COMPRESS_FROM_BYTES:
-        response.set_data(gzip.compress(data, COMPRESS_LEVEL, mtime=0))
+        response.set_data(compress(data))
         response.headers["content-encoding"] = "gzip"
         response.vary.add("accept-encoding")
     return response
 
 
-async def _refused(error: LedgerError) -> Response:
-    _metrics().refused(error.code)
-    return refusal(error.detail, error.code)
-
-
-async def _too_many(error: TooManyRequestsError) -> Response:
-    response = refusal(str(error), Code.REQUEST_REJECTED, 429)
-    response.headers["Retry-After"] = str(error.retry_after_s)
-    return response
-
-
-async def _busy(error: BusyError) -> Response:
-    response = refusal(f"{error}: try again", Code.REQUEST_REJECTED, 503)
-    response.headers["Retry-After"] = "2"
+async def _refused(error: Exception) -> Response:
+    if isinstance(error, LedgerError):
+        _metrics().refused(error.code)
+    why = refusals.of(error)
+    response = refusal(why.detail, why.code, why.status)
+    if why.retry_after_s is not None:
+        response.headers["Retry-After"] = str(why.retry_after_s)
     return response
 
 
@@ -217,15 +202,3 @@ def _code_of(status: int | None, path: str) -> Code:
     if status == 413 and path.startswith("/v1/mint/"):
         return Code.TOO_MANY_OUTPUTS
     return Code.REQUEST_REJECTED
-
-
-async def _unavailable(error: Exception) -> Response:
-    log.warning("a request could not be served: %s", error)
-    response = refusal("the mint can't do this right now: try again", Code.REQUEST_REJECTED, 503)
-    response.headers["Retry-After"] = "2"
-    return response
-
-
-async def _bug(error: Exception) -> Response:
-    log.error("a request failed: %r", error, exc_info=error)
-    return refusal("internal error", Code.REQUEST_REJECTED, 500)

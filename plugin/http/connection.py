@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, cast
+from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
 import h11
@@ -21,7 +21,7 @@ from hypercorn import protocol
 from hypercorn.asyncio import run as hypercorn_run
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event, Updated
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol import h11 as hypercorn_h11
 from hypercorn.protocol import ws_stream
 from hypercorn.protocol.events import Body as BodyData
@@ -127,6 +127,8 @@ class ServerConfig(Config):
     """Hypercorn's configuration, and what its connections need of ours."""
 
     connections: Connections
+    counter: Intake | None = None
+    """What answers some requests before the application is asked."""
     tls: Tls | None = None
     """Else it is plain HTTP."""
 
@@ -172,6 +174,17 @@ class MeteredBody(Body):
         MeteredBody._in_memory -= len(self._data)
         super().clear()
 
+    def refuse(self, reason: Exception) -> None:
+        """Take nothing more: who waits for it gets this."""
+        self.clear()
+        self._must_raise = reason
+        self.set_complete()
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether there is no use in waiting for the rest."""
+        return self._must_raise is not None
+
 
 class MeteredRequest(Request):
     """A request with such a body."""
@@ -197,19 +210,60 @@ class MeteredHttp(ASGIHTTPConnection):
         return self._request
 
 
+class Stream(Protocol):
+    """One request, to which the rest of what its client sends is given as events of Hypercorn's streams."""
+
+    async def begin(self) -> None: ...
+
+    async def handle(self, event: ProtocolEvent) -> None: ...
+
+
+class Intake(Protocol):
+    """What answers some requests itself, and gives no stream for the others."""
+
+    def stream(self, protocol: StrictHttp1, request: h11.Request) -> Stream | None: ...
+
+
 class StrictHttp1(H11Protocol):
     """No HTTP/2 without TLS, which only a proxy could speak: one connection would carry a hundred requests at once,
     past the limits for connections. And no heads of requests over which Hypercorn or Quart would stumble."""
+
+    config: ServerConfig
 
     async def _check_protocol(self, event: h11.Request) -> None:
         pass
 
     async def _create_stream(self, request: h11.Request) -> None:
-        if _is_sound(request):
-            await super()._create_stream(request)
-        else:
+        if not _is_sound(request):
             await self._send_error_response(400)
             await self.send(Closed())
+            return
+        counter = self.config.counter
+        stream = None if counter is None else counter.stream(self, request)
+        if stream is None:
+            await super()._create_stream(request)
+        else:
+            self.stream = cast(Any, stream)
+            self.keep_alive_requests += 1
+            await self.context.mark_request()
+            await stream.begin()
+
+    async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        """Send a whole answer at once, and be ready for the next request."""
+        headers += self.config.response_headers("h11")
+        if self.keep_alive_requests >= self.config.keep_alive_max_requests:
+            headers.append((b"connection", b"close"))
+        connection = cast(h11.Connection, self.connection)
+        try:
+            data = connection.send(h11.Response(status_code=status, headers=headers)) or b""
+            data += connection.send(h11.Data(data=body)) or b""
+            data += connection.send(h11.EndOfMessage()) or b""
+        except h11.LocalProtocolError:
+            if connection.their_state is not h11.ERROR:
+                raise
+        else:
+            await self.send(RawData(data=data))
+        await self._maybe_recycle()
 
 
 def _is_sound(request: h11.Request) -> bool:
@@ -309,6 +363,8 @@ class ImpatientServer(TCPServer):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._closed = asyncio.Event()
+        self._idle_since: float | None = self.loop.time()
+        """None while a request is answered."""
 
     async def run(self) -> None:
         """Serve the connection, if there is room for it."""
@@ -341,20 +397,28 @@ class ImpatientServer(TCPServer):
 
     async def protocol_send(self, event: Event) -> None:
         """Send, as long as the client goes on taking it."""
-        if isinstance(event, Updated) and not event.idle:
-            self._has_asked = True
+        if isinstance(event, Updated):
+            self._idle_since = self.loop.time() if event.idle else None
+            self._has_asked |= not event.idle
+            return
         with self._watched():
             await super().protocol_send(event)
         if isinstance(event, Closed) or self.writer.transport.is_closing():
             self._closed.set()
 
     async def _idle_timeout(self) -> None:
-        if not self._has_asked:
+        """End the connection when it has been idle for too long, or the mint stops. Runs as long as the connection;
+        Hypercorn would begin a new task after each request."""
+        while not self.context.terminated.is_set() and (left_s := self._idle_left_s()) > 0:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.context.terminated.wait(), FIRST_REQUEST_S)
+                await asyncio.wait_for(self.context.terminated.wait(), left_s)
+        if self._idle_since is not None:  # else the answer that is under way ends it
             await asyncio.shield(self._initiate_server_close())
-        else:
-            await super()._idle_timeout()
+
+    def _idle_left_s(self) -> float:
+        """When to look again whether the client has anything to ask."""
+        limit_s = self.config.keep_alive_timeout if self._has_asked else FIRST_REQUEST_S
+        return limit_s if self._idle_since is None else self._idle_since + limit_s - self.loop.time()
 
     async def _close(self) -> None:
         # The other side of TLS may say no farewell in time, or go on talking: Hypercorn doesn't expect either.

@@ -8,7 +8,7 @@ from quart_schema import document_request, document_response, operation_id
 from ledger.ledger import curve_work
 from ledger.models import ErrorResponse, MintBatchRequest, MintQuoteCheckRequest, MintRequest, SignaturesResponse
 from plugin.http.limits import LOOKUPS, NODE, SIGNATURES, charge
-from plugin.http.wire import answer, answer_list, body
+from plugin.http.wire import Visit, answer, answer_list, body, visit
 from plugin.methods.method import Method
 from plugin.services import services
 
@@ -66,8 +66,13 @@ def blueprint(method: type[Method]) -> Blueprint:
     @operation_id(f"mint_{name}")
     async def mint() -> Response:
         """Ecash for a paid quote."""
-        request = await body(MintRequest)
-        charge(SIGNATURES, curve_work(request))
-        return answer(await services().method(name).issue(request))
+        return answer(await issue(name, await visit()))
 
     return routes
+
+
+async def issue(method: str, visit: Visit) -> SignaturesResponse:
+    """Issue a quote of a method, whichever way the request came."""
+    request = visit.read(MintRequest)
+    visit.charge(SIGNATURES, curve_work(request))
+    return await visit.services.method(method).issue(request)

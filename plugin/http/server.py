@@ -9,6 +9,7 @@ import socket
 from hypercorn.asyncio import serve
 from quart import Quart
 
+from plugin.http.app import counter
 from plugin.http.connection import Connections, ServerConfig, most_connections
 from plugin.http.limits import RateLimits
 from plugin.http.tls import HANDSHAKE_S, Tls
@@ -54,6 +55,7 @@ async def run(app: Quart, sock: socket.socket, stop: asyncio.Event, limits: Rate
     config.tls = tls
     config.ssl_handshake_timeout = HANDSHAKE_S
     config.connections = Connections(limits, most_connections())
+    config.counter = counter(app)
     config.bind = [f"fd://{sock.fileno()}"]
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn")

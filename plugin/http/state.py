@@ -8,9 +8,8 @@ from quart import Blueprint, Response
 from quart_schema import document_request, document_response
 
 from ledger.models import CheckStateRequest, CheckStateResponse, ErrorResponse, RestoreRequest, RestoreResponse
-from plugin.http.limits import LOOKUPS, charge
-from plugin.http.wire import answer, body
-from plugin.services import services
+from plugin.http.limits import LOOKUPS
+from plugin.http.wire import Visit, answer, visit
 
 blueprint = Blueprint("state", __name__)
 
@@ -21,9 +20,14 @@ blueprint = Blueprint("state", __name__)
 @document_request(CheckStateRequest)
 async def check_state() -> Response:
     """Are these proofs unspent, pending or spent?"""
-    request = await body(CheckStateRequest)
-    charge(LOOKUPS, len(request.Ys))
-    return answer(await asyncio.to_thread(services().ledger.check_state, request))
+    return answer(await check(await visit()))
+
+
+async def check(visit: Visit) -> CheckStateResponse:
+    """Look up states, whichever way the request came."""
+    request = visit.read(CheckStateRequest)
+    visit.charge(LOOKUPS, len(request.Ys))
+    return await asyncio.to_thread(visit.services.ledger.check_state, request)
 
 
 @blueprint.post("/v1/restore")
@@ -32,6 +36,11 @@ async def check_state() -> Response:
 @document_request(RestoreRequest)
 async def restore() -> Response:
     """Signatures that were given on these outputs before."""
-    request = await body(RestoreRequest)
-    charge(LOOKUPS, len(request.outputs))
-    return answer(await asyncio.to_thread(services().ledger.restore, request))
+    return answer(await find(await visit()))
+
+
+async def find(visit: Visit) -> RestoreResponse:
+    """Look up signatures, whichever way the request came."""
+    request = visit.read(RestoreRequest)
+    visit.charge(LOOKUPS, len(request.outputs))
+    return await asyncio.to_thread(visit.services.ledger.restore, request)

@@ -7,10 +7,9 @@ from quart_schema import document_request, document_response
 
 from ledger.ledger import curve_work
 from ledger.models import ErrorResponse, SignaturesResponse, SwapRequest
-from plugin.http.limits import SIGNATURES, charge
-from plugin.http.wire import answer, body
+from plugin.http.limits import SIGNATURES
+from plugin.http.wire import Visit, answer, visit
 from plugin.methods.method import perform
-from plugin.services import services
 
 blueprint = Blueprint("swap", __name__)
 
@@ -21,7 +20,11 @@ blueprint = Blueprint("swap", __name__)
 @document_request(SwapRequest)
 async def swap() -> Response:
     """Proofs in, signatures out."""
-    request = await body(SwapRequest)
-    charge(SIGNATURES, curve_work(request))
-    signatures = await perform(services().ledger.swap, request)
-    return answer(signatures)
+    return answer(await exchange(await visit()))
+
+
+async def exchange(visit: Visit) -> SignaturesResponse:
+    """Carry out a swap, whichever way its request came."""
+    request = visit.read(SwapRequest)
+    visit.charge(SIGNATURES, curve_work(request))
+    return await perform(visit.services.ledger.swap, request)

@@ -37,8 +37,9 @@ from plugin.options import MAX_AMOUNT_SAT, Settings
 from plugin.tasks import Supervisor
 
 MSAT_PER_SAT = MSAT_PER_UNIT["sat"]
-INLINE_CURVE_WORK = 4
-"""Requests with more signatures than this are worked on in a worker thread, beside the event loop."""
+INLINE_CURVE_WORK = 32
+"""Requests with more signatures than this (some 3 ms of work) are worked on in a worker thread, beside the event loop.
+For shorter ones that costs more than it gains: each call of libsecp256k1 hands the interpreter lock over, twice."""
 
 log = logging.getLogger(__name__)
 

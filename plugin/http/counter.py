@@ -1,0 +1,283 @@
+"""The counter: the endpoints that are asked for most, answered without the framework.
+
+Quart and Hypercorn's streams take several times as long for a request as looking up its answer. What comes here is
+what needs neither: a GET of a document, a POST with a body of a known length, each by its plain path. Everything else
+goes the ordinary way (`app`), also these endpoints if they are asked for in another form; the functions that answer are
+the same, and so is each answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import lru_cache, partial
+
+import h11
+from hypercorn.protocol.events import Body as BodyData
+from hypercorn.protocol.events import EndBody, StreamClosed
+from hypercorn.protocol.events import Event as ProtocolEvent
+from pydantic import BaseModel
+from quart import Quart
+from werkzeug.http import parse_accept_header
+
+from ledger.errors import Code, LedgerError
+from ledger.models import ErrorResponse
+from plugin.http import info, keys, mint, refusals, state, swap
+from plugin.http.clients import Client
+from plugin.http.connection import MeteredBody, StrictHttp1
+from plugin.http.limits import REQUESTS, RateLimits, TooManyRequestsError
+from plugin.http.refusals import NotReadyError
+from plugin.http.wire import (
+    BODY_TIMEOUT_S,
+    COMPRESS_FROM_BYTES,
+    CORS_HEADERS,
+    MAX_BODY_BYTES,
+    NOT_MODIFIED,
+    Document,
+    Visit,
+    compress,
+)
+from plugin.methods.method import Method
+from plugin.metrics import Metrics
+from plugin.services import EXTENSION, Services
+
+Headers = list[tuple[bytes, bytes]]
+Answering = Callable[[Visit], Awaitable[BaseModel]]
+Showing = Callable[[Services], Document]
+
+JSON = (b"content-type", b"application/json")
+GZIP: Headers = [(b"content-encoding", b"gzip")]
+VARY = (b"vary", b"accept-encoding")
+CORS: Headers = [(name.encode(), value.encode()) for name, value in CORS_HEADERS.items()]
+ENCODINGS_KEPT = 64
+"""Values of `Accept-Encoding` whose meaning is remembered."""
+MAX_ENCODING_LENGTH = 200
+MAX_LENGTH_DIGITS = 9
+"""Of a `Content-Length` that is looked at; more would be too long anyway."""
+
+
+class Counter:
+    """Knows what is answered here. `why_not_ready`, as in `app.create_app`."""
+
+    def __init__(
+        self,
+        app: Quart,
+        why_not_ready: Callable[[], str | None],
+        methods: Iterable[type[Method]],
+        rate_limits: RateLimits,
+        metrics: Metrics,
+    ) -> None:
+        self._app = app
+        self.metrics = metrics
+        self.why_not_ready = why_not_ready
+        self.limits = rate_limits
+        self._shown: Mapping[bytes, Showing] = {
+            b"/v1/info": info.document,
+            b"/v1/keys": keys.active_document,
+            b"/v1/keysets": keys.keysets_document,
+        }
+        self._answered: Mapping[bytes, Answering] = {
+            b"/v1/swap": swap.exchange,
+            b"/v1/checkstate": state.check,
+            b"/v1/restore": state.find,
+            **{f"/v1/mint/{method.name}".encode(): partial(mint.issue, method.name) for method in methods},
+        }
+
+    @property
+    def services(self) -> Services:
+        """The running mint; only when it is ready."""
+        services: Services = self._app.extensions[EXTENSION]
+        return services
+
+    def stream(self, protocol: StrictHttp1, request: h11.Request) -> Stream | None:
+        """What answers this request, if that can be done here."""
+        if request.method == b"GET":
+            show = self._shown.get(request.target)
+            return ShowingStream(self, protocol, request, show) if show is not None and _is_plain(request) else None
+        if request.method == b"POST":
+            answer = self._answered.get(request.target)
+            length = None if answer is None else _length(request)
+            if answer is not None and length is not None and length <= MAX_BODY_BYTES:
+                return AnsweringStream(self, protocol, request, answer, length)
+        return None
+
+
+class Stream:
+    """One request, and the way of its answer. Takes the events of Hypercorn's streams."""
+
+    def __init__(self, counter: Counter, protocol: StrictHttp1, request: h11.Request) -> None:
+        self._counter = counter
+        self._protocol = protocol
+        self._method = request.method.decode("ascii")
+        self._path = request.target.decode("ascii")
+        self._begun = time.perf_counter()
+        self._headers = list(request.headers)
+        self._closed = False
+
+    @property
+    def idle(self) -> bool:
+        """As Hypercorn asks for."""
+        return False
+
+    async def begin(self) -> None:
+        """The head of the request has come."""
+
+    async def handle(self, event: ProtocolEvent) -> None:
+        """The rest comes, or the connection has gone."""
+        if isinstance(event, StreamClosed):
+            self._closed = True
+
+    def _admit(self) -> Client:
+        """Who asks. Raises TooManyRequestsError."""
+        peer = self._protocol.client
+        client = self._counter.limits.clients.identify(None if peer is None else peer[0], self._headers)
+        self._counter.limits.charge(client, REQUESTS)
+        return client
+
+    def _header(self, name: bytes) -> str:
+        return b",".join(value for key, value in self._headers if key == name).decode("latin1")
+
+    def _reads_gzip(self) -> bool:
+        return _reads_gzip(self._header(b"accept-encoding")[:MAX_ENCODING_LENGTH])
+
+    async def _send(self, body: bytes, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        length = (b"content-length", str(len(body)).encode())
+        await self._hand_out(status, [JSON, length, *headers], body)
+
+    async def _hand_out(self, status: int, headers: Headers, body: bytes) -> None:
+        seconds = time.perf_counter() - self._begun
+        self._counter.metrics.answered(self._path, self._method, status, seconds)
+        if not self._closed:
+            await self._protocol.answer(status, [*headers, *CORS], body)
+
+    async def _refuse(self, error: Exception) -> None:
+        if isinstance(error, LedgerError):
+            self._counter.metrics.refused(error.code)
+        refusal = refusals.of(error)
+        body = ErrorResponse(detail=refusal.detail, code=refusal.code).model_dump_json().encode()
+        later = [] if refusal.retry_after_s is None else [(b"retry-after", str(refusal.retry_after_s).encode())]
+        await self._send(body, refusal.status, later)
+
+
+class ShowingStream(Stream):
+    """A document is asked for."""
+
+    def __init__(self, counter: Counter, protocol: StrictHttp1, request: h11.Request, show: Showing) -> None:
+        super().__init__(counter, protocol, request)
+        self._show = show
+
+    async def handle(self, event: ProtocolEvent) -> None:
+        """Answer when the request has ended, which is at once."""
+        await super().handle(event)
+        if isinstance(event, EndBody) and not self._closed:
+            try:
+                self._admit()
+                if (reason := self._counter.why_not_ready()) is not None:
+                    raise NotReadyError(reason)
+                document = self._show(self._counter.services)
+            except Exception as error:
+                await self._refuse(error)
+                return
+            await self._hand_over(document)
+
+    async def _hand_over(self, document: Document) -> None:
+        headers = [(b"etag", document.etag.encode())]
+        if document.is_known_by(self._header(b"if-none-match")):
+            await self._hand_out(NOT_MODIFIED, [*headers, VARY], b"")
+        elif len(document.body) < COMPRESS_FROM_BYTES or not self._reads_gzip():
+            await self._send(document.body, headers=headers)
+        else:
+            await self._send(document.compressed, headers=[*headers, *GZIP, VARY])
+
+
+class AnsweringStream(Stream):
+    """Something is to be done with a body."""
+
+    def __init__(
+        self, counter: Counter, protocol: StrictHttp1, request: h11.Request, answering: Answering, length: int
+    ) -> None:
+        super().__init__(counter, protocol, request)
+        self._answering = answering
+        self._body = MeteredBody(length, MAX_BODY_BYTES)
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_served = False
+
+    async def begin(self) -> None:
+        """Wait for the body, but not for ever; refuse what needs none to be refused."""
+        self._timer = asyncio.get_running_loop().call_later(BODY_TIMEOUT_S, self._too_late)
+        try:
+            self._visitor = self._admit()
+        except TooManyRequestsError as error:
+            self._body.refuse(error)
+        if (reason := self._counter.why_not_ready()) is not None and not self._body.is_refused:
+            self._body.refuse(NotReadyError(reason))
+        if self._body.is_refused:
+            self._serve_once()
+
+    async def handle(self, event: ProtocolEvent) -> None:
+        """Collect the body; serve when it is complete."""
+        await super().handle(event)
+        if isinstance(event, BodyData):
+            self._body.append(bytes(event.data))
+            if self._body.is_refused:
+                self._serve_once()
+        elif isinstance(event, EndBody):
+            self._body.set_complete()
+            self._serve_once()
+        elif isinstance(event, StreamClosed):
+            self._stop_waiting()
+            self._body.clear()
+
+    def _too_late(self) -> None:
+        self._body.refuse(LedgerError(Code.REQUEST_REJECTED, "the request's body did not arrive in time"))
+        self._serve_once()
+
+    def _serve_once(self) -> None:
+        """In a task of its own: the connection goes on being read, and notices when the client leaves."""
+        self._stop_waiting()
+        if not self._is_served and not self._closed:
+            self._is_served = True
+            self._protocol.task_group.spawn(self._serve)
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def _serve(self) -> None:
+        if self._closed:
+            return  # the client has left, and the body is forgotten
+        try:
+            data = await self._body
+            visit = Visit(self._counter.services, self._counter.limits, self._visitor, data)
+            body = (await self._answering(visit)).model_dump_json().encode()
+        except Exception as error:
+            await self._refuse(error)
+            return
+        finally:
+            self._body.clear()
+        if len(body) < COMPRESS_FROM_BYTES or not self._reads_gzip():
+            await self._send(body)
+        else:
+            await self._send(compress(body), headers=[*GZIP, VARY])
+
+
+@lru_cache(ENCODINGS_KEPT)
+def _reads_gzip(accept_encoding: str) -> bool:
+    return parse_accept_header(accept_encoding).best_match(["gzip"]) is not None
+
+
+def _is_plain(request: h11.Request) -> bool:
+    """Without a body, and no wish for another protocol."""
+    return not any(name in (b"content-length", b"transfer-encoding", b"upgrade") for name, _ in request.headers)
+
+
+def _length(request: h11.Request) -> int | None:
+    """Of the body, if its head says it."""
+    length = None
+    for name, value in request.headers:
+        if name in (b"transfer-encoding", b"upgrade"):
+            return None
+        if name == b"content-length" and value.isdigit() and len(value) <= MAX_LENGTH_DIGITS:
+            length = int(value)
+    return length

@@ -1,0 +1,241 @@
+"""The counter answers as the application does, and sooner."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from quart import Quart
+
+from contrib.fuzz import server
+from contrib.fuzz.targets import empty_ledger
+from plugin.http import app as http_app
+from plugin.http import counter
+from plugin.http.connection import MeteredBody
+from plugin.http.limits import RateLimits
+from plugin.methods.table import METHODS
+from plugin.options import parse
+
+DOCUMENTS = ["/v1/info", "/v1/keys", "/v1/keysets"]
+POSTS = ["/v1/swap", "/v1/checkstate", "/v1/restore", "/v1/mint/bolt11", "/v1/mint/onchain"]
+GENERATOR = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
+POINT = "02" + "11" * 32
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Quart:
+    return server.application(empty_ledger(tmp_path))
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No worker threads: `converse` leaves when nothing happens in the loop."""
+
+    async def call(function: Callable[..., object], *arguments: object) -> object:
+        return function(*arguments)
+
+    monkeypatch.setattr(asyncio, "to_thread", call)
+
+
+def get(path: str, *headers: str) -> bytes:
+    return "\r\n".join([f"GET {path} HTTP/1.1", "Host: m", *headers, "", ""]).encode()
+
+
+def post(path: str, body: str, *headers: str) -> bytes:
+    return "\r\n".join(
+        [f"POST {path} HTTP/1.1", "Host: m", f"Content-Length: {len(body)}", *headers, "", body]
+    ).encode()
+
+
+Answer = tuple[str, dict[str, str], bytes]
+
+
+async def ask(app: Quart, *pieces: bytes) -> Answer:
+    """Status line, headers but the date, body."""
+    head, _, body = (await server.converse(app, list(pieces))).partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    assert int(headers.get("content-length", len(body))) == len(body)
+    return status, {name: value for name, value in headers.items() if name != "date"}, body
+
+
+@pytest.fixture
+def answered(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What was answered at the counter."""
+    seen: list[object] = []
+    choose = counter.Counter.stream
+
+    def stream(*arguments: Any) -> Any:
+        chosen = choose(*arguments)
+        if chosen is not None:
+            seen.append(chosen)
+        return chosen
+
+    monkeypatch.setattr(counter.Counter, "stream", stream)
+    return seen
+
+
+ENCODINGS = ["identity", "gzip, deflate, br", "gzip;q=0", "*", "br;q=1, gzip;q=0.5"]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("path", DOCUMENTS)
+async def test_a_document_is_the_same_from_both(
+    app: Quart, answered: list[object], path: str, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    http_app_services = cast(Any, app.extensions["nutbolt"])
+    monkeypatch.setattr(http_app_services.ledger, "_clock", lambda: 1_000_000)
+    ours = await ask(app, get(path, f"Accept-Encoding: {encoding}"))
+    assert len(answered) == 1
+    theirs = await ask(app, get(f"{path}?plainly", f"Accept-Encoding: {encoding}"))
+    assert len(answered) == 1
+    assert ours == theirs
+    assert ours[0] == "HTTP/1.1 200 "
+    if ours[1].get("content-encoding") == "gzip":
+        assert gzip.decompress(ours[2]).startswith(b"{")
+
+
+@pytest.mark.parametrize("path", DOCUMENTS)
+async def test_who_has_a_document_is_not_sent_it_again(app: Quart, answered: list[object], path: str) -> None:
+    tag = (await ask(app, get(path)))[1]["etag"]
+    for known in (tag, tag.removeprefix("W/"), f'"other", {tag}', "*"):
+        for form in (path, f"{path}?plainly"):
+            status, headers, body = await ask(app, get(form, f"If-None-Match: {known}"))
+            assert (status.split()[1], headers["etag"], body) == ("304", tag, b"")
+            assert headers["access-control-allow-origin"] == "*"
+    assert (await ask(app, get(path, 'If-None-Match: "other"')))[2]
+    assert len(answered) == 6
+
+
+async def test_the_tag_of_the_info_stays_while_only_the_time_goes_on(
+    app: Quart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = cast(Any, app.extensions["nutbolt"]).ledger
+    answers = []
+    for now in (1_000_000, 1_000_000, 1_000_060):
+        monkeypatch.setattr(ledger, "_clock", lambda now=now: now)
+        answers.append(await ask(app, get("/v1/info")))
+    assert b'"time": 1000060' in answers[2][2]
+    assert answers[0] == answers[1]
+    assert len({headers["etag"] for _, headers, _ in answers}) == 1
+
+
+async def test_new_keysets_are_shown_at_once(app: Quart) -> None:
+    before = await ask(app, get("/v1/keysets"))
+    cast(Any, app.extensions["nutbolt"]).ledger.rotate("sat", 100).result()
+    after = await ask(app, get("/v1/keysets"))
+    assert before[1]["etag"] != after[1]["etag"]
+    assert after == await ask(app, get("/v1/keysets?plainly"))
+    assert b'"input_fee_ppk":100' in after[2]
+
+
+BODIES = [
+    "",
+    "{}",
+    "nonsense",
+    '{"inputs": [], "outputs": []}',
+    f'{{"Ys": ["{POINT}"], "outputs": [], "quote": "none"}}',
+    f'{{"outputs": [{{"amount": 1, "id": "00", "B_": "{POINT}"}}], "quote": "none"}}',
+]
+
+
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("path", POSTS)
+async def test_an_answer_and_a_refusal_are_the_same_from_both(
+    app: Quart, answered: list[object], path: str, body: str
+) -> None:
+    ours = await ask(app, post(path, body))
+    assert len(answered) == 1
+    assert ours == await ask(app, post(f"{path}?plainly", body))
+    chunked = f"POST {path} HTTP/1.1\r\nHost: m\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunk = f"{len(body):x}\r\n{body}\r\n" if body else ""
+    assert ours == await ask(app, f"{chunked}{chunk}0\r\n\r\n".encode())
+    assert len(answered) == 1
+
+
+async def test_a_long_list_is_compressed_for_who_reads_that(app: Quart, answered: list[object]) -> None:
+    body = json.dumps({"Ys": [GENERATOR] * 50})
+    plain = await ask(app, post("/v1/checkstate", body))
+    packed = await ask(app, post("/v1/checkstate", body, "Accept-Encoding: gzip"))
+    assert gzip.decompress(packed[2]) == plain[2]
+    assert packed == await ask(app, post("/v1/checkstate?plainly", body, "Accept-Encoding: gzip"))
+    assert len(answered) == 2
+
+
+async def test_requests_of_one_connection_are_answered_in_order(app: Quart) -> None:
+    asked = [get("/v1/keysets"), post("/v1/swap", "{}"), get("/none"), get("/v1/info"), post("/v1/restore", "{}")]
+    answer = await server.converse(app, [b"".join(asked), *[b""] * 5])
+    statuses = [int(part.split()[0]) for part in answer.split(b"HTTP/1.1 ")[1:]]
+    assert statuses == [200, 400, 404, 200, 400]
+
+
+@pytest.mark.parametrize(("request_", "code"), [(get("/v1/keys"), None), (post("/v1/swap", "{}"), 10000)])
+async def test_what_is_answered_here_is_counted(app: Quart, request_: bytes, code: int | None) -> None:
+    registry = cast(Any, app.extensions[http_app.METRICS]).registry
+    method, path = request_.decode().split()[:2]
+    status = "200" if code is None else "400"
+    route = {"route": path, "method": method, "status": status}
+    refused = ("nutbolt_refusals_total", {"code": str(code or 10000)})
+    for number, form in enumerate([request_, request_.replace(b" HTTP", b"?plainly HTTP", 1)], start=1):
+        await ask(app, form)
+        assert registry.get_sample_value("nutbolt_http_requests_total", route) == number
+        assert registry.get_sample_value(*refused) == (0 if code is None else number)
+
+
+def refusing(reason: str | None, percent: str) -> Callable[[Path], Quart]:
+    def make(directory: Path) -> Quart:
+        limits = RateLimits(parse({"cashu-rate-limit-local": percent}))
+        app = http_app.create_app(lambda: reason, METHODS, limits)
+        http_app.install(app, server.application(empty_ledger(directory)).extensions["nutbolt"])
+        return app
+
+    return make
+
+
+@pytest.mark.parametrize("request_", [get("/v1/info"), post("/v1/swap", "{}")], ids=["get", "post"])
+async def test_before_it_is_ready_it_says_so(tmp_path: Path, answered: list[object], request_: bytes) -> None:
+    app = refusing("the mint is starting", "0")(tmp_path)
+    ours = await ask(app, request_)
+    assert ours[0].startswith("HTTP/1.1 503")
+    assert ours[1]["retry-after"] == "2"
+    assert ours == await ask(app, request_.replace(b" HTTP", b"?plainly HTTP", 1))
+    assert len(answered) == 1
+
+
+@pytest.mark.parametrize("request_", [get("/v1/info"), post("/v1/swap", "{}")], ids=["get", "post"])
+async def test_who_asks_too_often_is_refused(tmp_path: Path, answered: list[object], request_: bytes) -> None:
+    app = refusing(None, "1")(tmp_path)  # six requests at once
+    statuses = [(await ask(app, request_))[0].split()[1] for _ in range(8)]
+    assert statuses[:6] == ["200" if request_.startswith(b"GET") else "400"] * 6
+    status, headers, body = await ask(app, request_)
+    assert status.startswith("HTTP/1.1 429")
+    assert int(headers["retry-after"]) >= 1
+    assert b"too many requests" in body
+    assert (status, body) == tuple((await ask(app, request_.replace(b" HTTP", b"?plainly HTTP", 1)))[::2])
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(app: Quart, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counter, "BODY_TIMEOUT_S", 0)
+    answer = await server.converse(app, [post("/v1/swap", "{}")[:-1], *[b""] * 20])
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b"did not arrive in time" in answer
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+async def test_a_body_that_is_too_long_is_refused_by_the_application(app: Quart, answered: list[object]) -> None:
+    head = b"POST /v1/swap HTTP/1.1\r\nHost: m\r\nContent-Length: 1048577\r\n\r\n"
+    status, _, body = await ask(app, head)
+    assert status.startswith("HTTP/1.1 400")
+    assert b"11014" in body
+    assert not answered
+
+
+@pytest.mark.parametrize("end", [-1, None], ids=["before he has said all", "after"])
+async def test_who_leaves_leaves_nothing_behind(app: Quart, end: int | None) -> None:
+    await server.converse(app, [post("/v1/swap", "{}")[:end]])
+    assert MeteredBody._in_memory == 0
