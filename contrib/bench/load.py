@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 TIMEOUT_S = 120.0
@@ -36,19 +38,17 @@ class LoadError(Exception):
 
 def run(host: str, port: int, asks: Sequence[Ask], clients: int, *, keep: bool = False) -> Result:
     """Send all requests, `clients` at a time, from another process. Raises LoadError."""
-    job = {"host": host, "port": port, "asks": asks, "clients": clients, "keep": keep}
-    done = subprocess.run(
-        [sys.executable, "-m", "contrib.bench.generator"],
-        input=json.dumps(job),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=TIMEOUT_S,
-    )
-    if done.returncode != 0:
-        raise LoadError(f"the load generator failed: {done.stderr.strip()[-500:]}")
-    try:
-        return Result(**json.loads(done.stdout))
-    except ValueError as error:
-        told = f"{len(done.stdout)} characters, the last {done.stdout[-80:]!r}"
-        raise LoadError(f"the load generator said what can't be read: {error}; {told}") from error
+    with tempfile.TemporaryDirectory(prefix="nutbolt-load-") as directory:
+        answer = Path(directory) / "answer.json"
+        job = {"host": host, "port": port, "asks": asks, "clients": clients, "keep": keep, "answer": str(answer)}
+        done = subprocess.run(
+            [sys.executable, "-m", "contrib.bench.generator"],
+            input=json.dumps(job),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=TIMEOUT_S,
+        )
+        if done.returncode != 0 or not answer.exists():
+            raise LoadError(f"the load generator failed ({done.returncode}): {done.stderr.strip()[-500:]}")
+        return Result(**json.loads(answer.read_text()))
