@@ -126,6 +126,8 @@ def _declare(plugin: Plugin, runner: Runner) -> None:
             # An error answer to init would leave lightningd believing that the plugin is up.
             if not isinstance(error, OptionError | RefusalError):
                 log.exception("init failed")
+            # lightningd itself says it at level `debug` only, unless it was a `plugin start`.
+            log.warning("there is no mint: %s", error)
             return {"disable": str(error)}
         return None
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ledger.errors import StartError
-from ledger.events import Event
 from ledger.identity import Record
 from ledger.ledger import Ledger, open_ledger
 from ledger.operations.node import NodeRun
 from ledger.store.database import Database
+from ledger.store.writer import Batch
 from plugin import logs
 from plugin.http import app as http_app
 from plugin.http import metrics as http_metrics
@@ -132,6 +132,8 @@ class Mint:
     async def run(self) -> None:
         """Serve until `stop`; recovery goes on beside it."""
         tls = self._surroundings.tls
+        if tls is None and http_metrics.is_exposed(self._socket):
+            log.warning("%s: who is on the way can read and change what wallets send; see cashu-tls-cert", self.url)
         serving = self._supervisor.spawn(
             "http server", server.run(self._app, self._socket, self._stop, self._rate_limits, tls)
         )
@@ -221,11 +223,10 @@ class Mint:
         await self._make_keysets(ledger)
         self._supervisor.forever("keysets", self._keep_keysets(ledger))
         ledger.subscribe(self._outcomes.on_event)
-        ledger.subscribe(self._note_change)
         self._metrics.in_flight(ledger.pending_melts(), ledger.now())
         ledger.subscribe(self._metrics.on_event)
         ledger.subscribe(logs.on_event)
-        ledger.observe(self._metrics.committed)
+        ledger.observe(self._note_commit)
         hub = Hub(ledger, self._loop, [method.name for method in self._methods])
         ledger.subscribe(hub.on_event)
         info = await self._patiently(self.node.info)
@@ -355,9 +356,12 @@ class Mint:
 
     # --- the tripwire ---------------------------------------------------------------------------------------------
 
-    def _note_change(self, _event: Event) -> None:
-        """A subscriber to the ledger's events; called in the writer's thread."""
-        self._loop.call_soon_threadsafe(self._ledger_changed.set)
+    def _note_commit(self, batch: Batch) -> None:
+        """Every commit makes older copies of the ledger stale, also one that no wallet hears of: a rotation, a pause.
+        Called in the writer's thread."""
+        self._metrics.committed(batch)
+        if any(error is None for _, error in batch.outcomes):
+            self._loop.call_soon_threadsafe(self._ledger_changed.set)
 
     async def _record_once_more(self, ledger: Ledger) -> None:
         """At an orderly stop, if the node still listens (it does when only the plugin is stopped)."""

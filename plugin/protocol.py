@@ -23,7 +23,13 @@ log = logging.getLogger(__name__)
 
 
 class PatientPlugin(Plugin):
-    """pyln's plugin, which answers what it can't read with an error."""
+    """pyln's plugin, which answers what it can't read with an error, and refuses without a stack trace."""
+
+    def _write_locked(self, obj: Any) -> None:
+        # pyln adds `"traceback": "NoneType: None"` to each error of a command: to people that looks like a crash.
+        if isinstance(error := obj.get("error"), dict):
+            error.pop("traceback", None)
+        super()._write_locked(obj)
 
     def _multi_dispatch(self, msgs: list[bytes]) -> bytes:
         for payload in msgs[:-1]:

@@ -223,4 +223,14 @@ BUGS = (
         "a stranger behind a proxy",
         ("tests/plugin/test_clients.py::test_the_header_that_the_proxy_lets_pass_does_not_help_a_client",),
     ),
+    Bug(
+        "After a rotation or a pause an older copy of the ledger was accepted until a wallet came",
+        "a stranger with an older backup",
+        ("tests/plugin/test_plugin_tripwire.py::test_what_only_the_operator_does_makes_older_copies_stale_as_well",),
+    ),
+    Bug(
+        "A good rune with a letter too many, sent to the operator's page, stood in the node's log",
+        "a stranger with a rune",
+        ("tests/plugin/test_operator_parts.py::test_what_has_not_never_reaches_the_node_s_log",),
+    ),
 )

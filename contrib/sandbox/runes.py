@@ -1,7 +1,8 @@
 """The node's runes: `createrune`, `checkrune`, `blacklistrune`, as far as a plugin can tell the difference.
 
-A rune here is a random text with its restrictions beside it. Of a restriction's tests those are known that need nothing
-but the method and the time: `=`, `/`, `^`, `$`, `~`, `<`, `>` on `method` and `time`.
+A rune here looks like a real one, but its authcode is random, and its restrictions are kept beside it. Of a
+restriction's tests those are known that need nothing but the method and the time: `=`, `/`, `^`, `$`, `~`, `<`, `>` on
+`method` and `time`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 NOT_AUTHORIZED = 1501
 NOT_PERMITTED = 1502
 BLACKLISTED = 1503
-RUNE_BYTES = 33
+AUTHCODE_BYTES = 32
 _KIND = "rune"
 _TESTS: dict[str, tuple[Callable[[str, str], bool], str]] = {
     "=": (lambda have, want: have == want, "is not equal to"),
@@ -51,9 +52,11 @@ def restrictions(name: str, value: Any) -> list[list[str]]:
 @command("createrune", optional("rune", params.string), optional("restrictions", restrictions))
 async def _createrune(node: Node, _request: Request, args: Args) -> Result:
     before = [] if args["rune"] is None else _find(node, args["rune"])["restrictions"]
-    rune = base64.urlsafe_b64encode(secrets.token_bytes(RUNE_BYTES)).decode()
     number = len(list(node.store.all(_KIND)))
-    made = {"number": number, "restrictions": [*before, *(args["restrictions"] or [])], "blacklisted": False}
+    all_restrictions: list[list[str]] = [*before, *(args["restrictions"] or [])]
+    made = {"number": number, "restrictions": all_restrictions, "blacklisted": False}
+    text = "&".join([f"={number}", *("|".join(alternatives) for alternatives in all_restrictions)])
+    rune = base64.urlsafe_b64encode(secrets.token_bytes(AUTHCODE_BYTES) + text.encode()).decode()
     node.store.put(_KIND, rune, made)
     return {"rune": rune, "unique_id": str(number)}
 
@@ -95,7 +98,7 @@ def _find(node: Node, text: str) -> dict[str, Any]:
         decoded = base64.urlsafe_b64decode(text)
     except ValueError:
         decoded = b""
-    if len(decoded) < RUNE_BYTES - 1:
+    if len(decoded) < AUTHCODE_BYTES:
         raise invalid_token("rune", text, "should be base64 string")
     raise RpcError(NOT_AUTHORIZED, "Not authorized: Not derived from master")
 

@@ -40,6 +40,7 @@ async def make(mint: Mint, call: Call) -> Answer:
         try:
             copy = await asyncio.to_thread(ledger.backup, target, _in_steps(call.tell))
         except backup.BackupError as error:
+            log.warning("there is no backup of the ledger to %s: %s", target, error)
             raise CommandError(str(error)) from error
     log.info("the backup of the ledger to %s is done: %d bytes, commit %d", target, copy.size, copy.record.commits)
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
 
 from plugin.node.rpc import NodeRpc, RpcError
@@ -10,8 +11,11 @@ from plugin.node.rpc import NodeRpc, RpcError
 MAX_LENGTH = 4096
 MAX_CHECKS = 8
 """Runes that the node checks at once; further ones wait."""
-RUNE = re.compile(rf"[A-Za-z0-9_=-]{{1,{MAX_LENGTH}}}")
-"""What a rune can be made of: base64 as in URLs."""
+AUTHCODE_BYTES = 32
+_ALTERNATIVE = r"[^!-/:-@\[-^`{-~]*[!=/^$~<>}{#](?:\\.|[^\\|&])*"
+RESTRICTIONS = re.compile(rf"{_ALTERNATIVE}(?:[|&]{_ALTERNATIVE})*", re.DOTALL)
+"""The text behind the authcode: restrictions joined by `&`, each of alternatives joined by `|`, each of a field's name,
+a condition, and a value (github.com/rustyrussell/runes)."""
 
 INVALID_PARAMS = -32602
 NOT_AUTHORIZED = 1501
@@ -43,7 +47,7 @@ class Runes:
         node can't be asked."""
         if not rune:
             raise RuneRefusedError("a rune is needed")
-        if RUNE.fullmatch(rune) is None:
+        if not is_formed(rune):
             raise RuneRefusedError(REFUSALS[INVALID_PARAMS])
         async with self._slots:
             try:
@@ -54,3 +58,16 @@ class Runes:
                 raise
         if answer.get("valid") is not True:
             raise RuneRefusedError(REFUSALS[NOT_AUTHORIZED])
+
+
+def is_formed(rune: str) -> bool:
+    """Whether a text has the form of a rune. The node writes what has not, as it is, into its log: a good rune with one
+    letter too many, or whatever a stranger wants to stand there."""
+    if len(rune) > MAX_LENGTH:
+        return False
+    try:
+        raw = base64.b64decode(rune, altchars=b"-_", validate=True)
+        restrictions = raw[AUTHCODE_BYTES:].decode()
+    except ValueError:
+        return False
+    return len(raw) >= AUTHCODE_BYTES and (not restrictions or RESTRICTIONS.fullmatch(restrictions) is not None)

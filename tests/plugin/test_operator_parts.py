@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from ledger.keysets import Keyset
 from ledger.operations.policy import Policy
 from ledger.report import Flow
 from plugin.node.routes import Liquidity
+from plugin.node.runes import is_formed
 from plugin.node.view import Funds
 from plugin.operator import health
 from plugin.operator.health import Check, Facts
@@ -26,6 +28,40 @@ from plugin.solvency import Balance, Books, Owned
 from tests.ledger.helpers import Mint as LedgerMint
 
 NOW = 1_800_000_000
+
+
+def rune(restrictions: str) -> str:
+    return base64.urlsafe_b64encode(bytes(32) + restrictions.encode()).decode()
+
+
+@pytest.mark.parametrize(
+    "restrictions",
+    [
+        "=0",
+        "=12-3&method=cashu-operator-page",
+        "=1&method^list|method^get|method/getsecret&rate=60",
+        "=2&pinv_x!&a=b\\&c",
+    ],
+)
+def test_the_node_is_asked_about_what_has_the_form_of_a_rune(restrictions: str) -> None:
+    assert is_formed(rune(restrictions))
+
+
+GOOD = rune("=12-3&method=cashu-operator-page")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", GOOD + "A", "x" + GOOD, GOOD + "\n", GOOD[:-1], "é", rune("hello"), rune("=0&"), rune("a line")),
+        GOOD * 100,
+        base64.b64encode(b"\xff" * 40).decode(),
+    ],
+)
+def test_what_has_not_never_reaches_the_node_s_log(text: str) -> None:
+    assert not is_formed(text)
+
+
 BOOKS = Books(
     keysets=(),
     outstanding={"sat": 90},

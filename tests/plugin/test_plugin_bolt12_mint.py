@@ -20,7 +20,7 @@ from tests.plugin.offers import OfferPurse
 STORE = "ledger.ledger:Ledger.create_mint_quote"
 CREDIT = "ledger.operations.mint:credit"
 COMMITTED = "ledger.store.writer:Writer._answer"
-ANSWER_MINT = "plugin.http.mint:answer"
+ANSWER_MINT = "plugin.http.counter:AnsweringStream._send"
 POINTS = (STORE, CREDIT, COMMITTED, ANSWER_MINT)
 CONSTANTS = {"plugin.methods.receipts:RETRY_S": 0.3}
 

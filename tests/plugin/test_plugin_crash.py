@@ -23,9 +23,8 @@ SETTLE = "ledger.ledger:Ledger.settle_melt"
 RELEASE = "ledger.ledger:Ledger.release_melt"
 WAKE = "plugin.methods.outcomes:Outcomes._wake"
 ANSWER_MELT = "plugin.http.melt:answer"
-ANSWER_SWAP = "plugin.http.swap:answer"
-ANSWER_MINT = "plugin.http.mint:answer"
-POINTS = (BEGIN, COMMITTED, SEND, SETTLE, RELEASE, WAKE, ANSWER_MELT, ANSWER_SWAP, ANSWER_MINT)
+ANSWER = "plugin.http.counter:AnsweringStream._send"
+POINTS = (BEGIN, COMMITTED, SEND, SETTLE, RELEASE, WAKE, ANSWER_MELT, ANSWER)
 
 
 def come_back(mint: Mint, *, node: bool = False) -> None:
@@ -104,7 +103,7 @@ def test_killed_around_the_release_of_a_failed_payment_it_is_released_once(
 def test_a_swap_whose_answer_was_lost_is_answered_again(mint: Mint, purse: Purse) -> None:
     proofs = purse.fund(100)
     outputs = purse.outputs(100)
-    mint.arm(ANSWER_SWAP)
+    mint.arm(ANSWER)
     with pytest.raises(MintUnreachableError):
         purse.client.swap(proofs, messages(outputs))
     come_back(mint)
@@ -118,7 +117,7 @@ def test_an_issue_whose_answer_was_lost_is_answered_again(mint: Mint, purse: Pur
     mint.node.pay_invoice(quote.request)
     purse.wait_credited(quote)
     outputs = purse.outputs(100)
-    mint.arm(ANSWER_MINT)
+    mint.arm(ANSWER)
     with pytest.raises(MintUnreachableError):
         purse.client.mint(quote.quote, messages(outputs))
     come_back(mint)

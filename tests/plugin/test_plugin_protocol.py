@@ -222,6 +222,8 @@ def test_a_bad_value_disables_the_plugin_with_a_sentence_that_names_the_option(t
         assert "set_int_max_str_digits" not in answer["disable"], "a hint for programmers of Python"
         said = [message["params"] for message in tried.messages[heard:]]
         assert [line for line in said if line["level"] == "broken"] == []
+        # lightningd says why a plugin disables itself at level `debug`, which nodes don't keep.
+        assert [line for line in said if line["level"] == "unusual" and answer["disable"] in line["message"]]
 
 
 @pytest.mark.parametrize("what", ["mint", "melt"])
@@ -369,6 +371,13 @@ def test_without_its_dependencies_it_uses_the_environment_beside_it(lonely: Path
         check=False,
     )
     assert str(lonely) in ran.stdout
+
+
+def test_a_refused_command_is_answered_with_a_code_and_a_sentence_only(raw: RawPlugin) -> None:
+    raw.manifest()
+    raw.init(cashu_listen=f"127.0.0.1:{free_port()}")
+    assert set(raw.request("cashu-pause", {"what": "everything"})["error"]) == {"code", "message"}
+    assert set(raw.request("cashu-rotate", {"unit": "eur"})["error"]) == {"code", "message"}
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,25 @@ def test_the_node_remembers_its_mint(make_mint: MakeMint) -> None:
     assert record["commits"] >= 1
 
 
+def test_what_only_the_operator_does_makes_older_copies_stale_as_well(make_mint: MakeMint, tmp_path: Path) -> None:
+    mint = make_mint()
+    copy = tmp_path / "copy.sqlite3"
+    old = mint.node.rpc("cashu-backup", path=str(copy))["commits"]
+    mint.node.rpc("cashu-rotate", unit="sat", input_fee_ppk=100)
+    mint.node.rpc("cashu-pause")
+
+    def remembered() -> int:
+        (entry,) = mint.node.rpc("listdatastore", key=["cashu", "ledger"])["datastore"]
+        return int(json.loads(entry["string"])["commits"])
+
+    wait_for(lambda: remembered() == old + 2, "the node to remember both")
+    mint.node.kill_plugin()
+    remove(mint.ledger_path)
+    shutil.copy(copy, mint.ledger_path)
+    mint.node.start_plugin()
+    assert_refused(mint, "old copy", "the last 2 are missing")
+
+
 def test_a_missing_ledger_is_refused_until_it_is_put_back(make_mint: MakeMint, tmp_path: Path) -> None:
     mint = make_mint()
     purse = Purse(mint)
