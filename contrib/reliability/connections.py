@@ -305,7 +305,8 @@ def run(budget_s: float) -> Report:
             "Connections by the thousand that ask once and stay, that send half a head or half a body, that don't read "
             "what they asked for, and WebSockets with a thousand filters each, as many as the mint takes: opened again "
             "whenever the mint ends them. Meanwhile an honest wallet mints, swaps and melts. Checked: none of "
-            "its rounds is refused or goes wrong, nearly all are answered in time, no answer is a 500, nothing is logged as broken, memory stays bounded, the books balance."
+            "its rounds is refused or goes wrong, nearly all are answered in time, no answer is a 500, nothing is "
+            "logged as broken, memory stays bounded, the books balance."
         ),
         figures={
             "connections held at once": max(int(row[1]) for row in rows),
