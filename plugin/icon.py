@@ -34,7 +34,7 @@ def read(path: str) -> Icon | None:
         with Path(path).open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
-        raise ValueError(f"cannot be read: {error}") from None
+        raise ValueError(f"cannot be read: {getattr(error, 'strerror', None) or 'this is no path'}") from None
     if len(content) > MAX_BYTES:
         raise ValueError(f"must be at most {MAX_BYTES // 1024} KiB")
     for signature, content_type in SIGNATURES.items():

@@ -233,4 +233,9 @@ BUGS = (
         "a stranger with a rune",
         ("tests/plugin/test_operator_parts.py::test_what_has_not_never_reaches_the_node_s_log",),
     ),
+    Bug(
+        "A name of an interface behind an IPv6 address, told by a proxy, made one client into many",
+        "fuzzing of what proxies say",
+        ("tests/plugin/test_clients.py::test_an_interface_s_name_makes_no_other_client",),
+    ),
 )

@@ -7,6 +7,7 @@ from ipaddress import ip_network
 import pytest
 
 from plugin.http.clients import MAX_HOPS, THIS_MACHINE, Clients
+from plugin.options import parse
 
 NOBODY = Clients(())
 PROXIES = Clients([ip_network("127.0.0.1"), ip_network("10.0.0.0/8"), ip_network("fd00::/8")])
@@ -101,3 +102,12 @@ def test_the_header_that_the_proxy_lets_pass_does_not_help_a_client() -> None:
     honest = ("x-forwarded-for", "198.51.100.1")
     assert key(PROXIES, "127.0.0.1", honest, ("forwarded", "for=203.0.113.9")) == "198.51.100.1"
     assert key(PROXIES, "127.0.0.1", honest, ("forwarded", "for=198.51.100.1")) == "198.51.100.1"
+
+
+def test_an_interface_s_name_makes_no_other_client() -> None:
+    clients = Clients(parse({"cashu-trusted-proxies": "127.0.0.1"}).trusted_proxies)
+    keys = {
+        clients.identify("127.0.0.1", [(b"x-forwarded-for", told)]).key
+        for told in (b"2001:db8::1", b"2001:db8::1%eth0", b"[2001:db8::1%" + b"x" * 200 + b"]")
+    }
+    assert keys == {"2001:db8::/64"}
