@@ -132,7 +132,7 @@ class Mint:
     async def run(self) -> None:
         """Serve until `stop`; recovery goes on beside it."""
         tls = self._surroundings.tls
-        if tls is None and http_metrics.is_exposed(self._socket):
+        if tls is None and server.is_exposed(self._socket):
             log.warning("%s: who is on the way can read and change what wallets send; see cashu-tls-cert", self.url)
         serving = self._supervisor.spawn(
             "http server", server.run(self._app, self._socket, self._stop, self._rate_limits, tls)

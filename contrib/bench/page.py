@@ -10,13 +10,12 @@ import importlib
 import json
 import os
 import platform
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import apsw
 
-from contrib import bootstrap
+from contrib import bootstrap, revision
 from contrib.bench import PARTS
 
 DATA = bootstrap.ROOT / "contrib" / "docs" / "benchmarks.json"
@@ -34,7 +33,7 @@ def dated(part: Part, seconds: float) -> Part:
     return found | {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "seconds": round(seconds),
-        "commit": _commit(),
+        "commit": revision.commit(),
         "cpu": _cpu(),
         "cpus": os.cpu_count(),
         "load_before": _load_average(),
@@ -97,18 +96,6 @@ def render(parts: dict[str, Part]) -> str:
             f"{text}\n\n*{part['date']}, {part['seconds']} s, commit {part['commit']}; {place}; {versions}*\n"
         )
     return "\n".join(blocks)
-
-
-def _commit() -> str:
-    """Short, with a + if the tree is not what was committed."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", *arguments], cwd=bootstrap.ROOT, capture_output=True, text=True, check=False
-        ).stdout.strip()
-
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!contrib/docs")
-    return (git("rev-parse", "--short", "HEAD") or "unknown") + ("+" if changed else "")
 
 
 def _cpu() -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import apsw
 
-from contrib import bootstrap
+from contrib import bootstrap, revision
 from contrib.reliability import ATTACKS
 from contrib.reliability.bugs import BUGS, Bug
 from contrib.reliability.report import Report
@@ -40,7 +40,7 @@ def part_of(report: Report, seconds: float) -> Part:
         **json.loads(json.dumps(asdict(report))),  # tuples become lists, as they will be read
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "seconds": round(seconds),
-        "commit": _commit(),
+        "commit": revision.commit(),
         "versions": versions(),
         "cpus": os.cpu_count(),
     }
@@ -122,15 +122,3 @@ def versions() -> dict[str, str]:
             said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
             found[program] = said.splitlines()[0].split()[-1] if said else "unknown"
     return found
-
-
-def _commit() -> str:
-    """Short, with a + if the tree is not what was committed."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", *arguments], cwd=bootstrap.ROOT, capture_output=True, text=True, check=False
-        ).stdout.strip()
-
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!contrib/docs")
-    return (git("rev-parse", "--short", "HEAD") or "unknown") + ("+" if changed else "")

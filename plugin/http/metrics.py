@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from ipaddress import ip_address
 
 from hypercorn.asyncio import serve
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -17,7 +16,7 @@ from quart import Quart, Response
 
 from plugin.http.connection import Connections, ServerConfig
 from plugin.http.limits import RateLimits
-from plugin.http.server import SHUTDOWN_GRACE_S
+from plugin.http.server import SHUTDOWN_GRACE_S, is_exposed
 from plugin.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -40,12 +39,6 @@ def create_app(metrics: Metrics) -> Quart:
         return Response(text, headers={"content-type": CONTENT_TYPE_LATEST, "cache-control": "no-store"})
 
     return app
-
-
-def is_exposed(sock: socket.socket) -> bool:
-    """Whether it listens on an address that others on the internet may reach."""
-    address = ip_address(str(sock.getsockname()[0]).partition("%")[0])
-    return address.is_unspecified or address.is_global
 
 
 async def run(metrics: Metrics, sock: socket.socket, stop: asyncio.Event, limits: RateLimits) -> None:

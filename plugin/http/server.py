@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from ipaddress import ip_address
 
 from hypercorn.asyncio import serve
 from quart import Quart
@@ -47,6 +48,12 @@ def _keep_alive(sock: socket.socket) -> None:
     for name, value in (("TCP_KEEPIDLE", PROBE_AFTER_S), ("TCP_KEEPINTVL", PROBE_EVERY_S), ("TCP_KEEPCNT", PROBES)):
         if hasattr(socket, name):  # not on every system
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def is_exposed(sock: socket.socket) -> bool:
+    """Whether it listens on an address that others on the internet may reach."""
+    address = ip_address(str(sock.getsockname()[0]).partition("%")[0])
+    return address.is_unspecified or address.is_global
 
 
 async def run(app: Quart, sock: socket.socket, stop: asyncio.Event, limits: RateLimits, tls: Tls | None) -> None:

@@ -21,7 +21,7 @@ from ledger.models import MeltQuoteLightning, MeltQuoteState
 from ledger.operations.status import Status
 from ledger.store.operation import Operation
 from ledger.store.writer import Batch
-from plugin.http.metrics import is_exposed
+from plugin.http.server import is_exposed
 from plugin.methods import reasons
 from plugin.methods.reasons import Reason
 from plugin.metrics import Metrics, Scrape

@@ -118,6 +118,16 @@ def test_a_qr_code_is_drawn_of_the_url_or_of_a_text(mint: Mint) -> None:
         mint.node.rpc("cashu-qr", text="x" * 1001)
 
 
+def test_a_mint_on_all_addresses_says_that_it_is_open_and_draws_none_of_them(make_mint: MakeMint) -> None:
+    mint = make_mint(started=False)
+    mint.set_options(listen=f"0.0.0.0:{mint.port}")
+    mint.start()
+    mint.node.wait_for_log("who is on the way can read and change what wallets send")
+    with pytest.raises(RpcError, match="cashu-urls"):
+        mint.node.rpc("cashu-qr")
+    assert mint.node.rpc("cashu-qr", text=mint.url)["qr"].endswith(mint.url)
+
+
 def test_what_wallets_are_told_of_the_operator(make_mint: MakeMint) -> None:
     mint = make_mint(
         long_description="Run by two people.",
