@@ -39,6 +39,11 @@ class MethodBooks:
     paid_out_msat: int
     routing_fees_msat: int
 
+    @property
+    def kept_msat(self) -> int:
+        """What came in and did not go out again."""
+        return self.received_msat - self.paid_out_msat - self.routing_fees_msat
+
 
 @dataclass(frozen=True, slots=True)
 class Audit:
@@ -101,7 +106,7 @@ def outstanding(db: apsw.Connection) -> dict[str, int]:
 
 def surplus_msat(db: apsw.Connection) -> int:
     """What came in, less what went out, by the books of the methods: what stands against what is owed."""
-    kept = sum(books.received_msat - books.paid_out_msat - books.routing_fees_msat for books in method_books(db))
+    kept = sum(books.kept_msat for books in method_books(db))
     return kept - sum(entry.lost_msat for entry in resolution.forced(db))
 
 

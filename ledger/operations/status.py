@@ -31,7 +31,7 @@ def read(db: apsw.Connection, now: int) -> Status:
     """From one snapshot."""
     keysets, methods = audit.keyset_books(db), audit.method_books(db)
     owed_msat = exposure.owed_msat(db)
-    kept_msat = sum(books.received_msat - books.paid_out_msat - books.routing_fees_msat for books in methods)
+    kept_msat = sum(books.kept_msat for books in methods)
     begun_at = melt_quote.oldest_begun_at(db)
     return Status(
         outstanding=audit.outstanding(db),

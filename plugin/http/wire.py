@@ -15,7 +15,7 @@ from quart import Response, request
 from ledger.errors import Code, LedgerError
 from ledger.models import ErrorResponse
 from plugin.http.clients import Client
-from plugin.http.limits import REQUESTS, Budget, RateLimits, charge, client, cost_of_bytes, rate_limits
+from plugin.http.limits import REQUESTS, Budget, RateLimits, client, cost_of_bytes, rate_limits
 from plugin.services import Services, services
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -60,19 +60,13 @@ class Visit:
 
 async def visit() -> Visit:
     """The present request of the framework."""
-    return Visit(services(), rate_limits(), client(), await _data())
-
-
-async def _data() -> bytes:
     data = await request.get_data(cache=False, as_text=False)
-    return cast(bytes, data)
+    return Visit(services(), rate_limits(), client(), cast(bytes, data))
 
 
 async def body(model: type[T]) -> T:
     """The request's JSON body as a model. Raises 10000 with the first thing that is wrong, and TooManyRequestsError."""
-    data = await _data()
-    charge(REQUESTS, cost_of_bytes(len(data)))
-    return parse(model, data)
+    return (await visit()).read(model)
 
 
 def parse(model: type[T], data: bytes) -> T:
