@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from typing import Any, cast
 
 from hypercorn.app_wrappers import ASGIWrapper
@@ -25,12 +26,22 @@ LONGEST_S = 5.0
 """A connection whose client has left must have ended long before."""
 NO_LIMITS = {"cashu-rate-limit": "0", "cashu-rate-limit-local": "0", "cashu-methods": "bolt11,bolt12,onchain"}
 
+FOR_LIFE = ExitStack()
+"""Closes what is open as long as the process: a target has one to itself, and tests close it between them."""
+
+
+def event_loop() -> asyncio.AbstractEventLoop:
+    """A loop for life."""
+    loop = asyncio.new_event_loop()
+    FOR_LIFE.callback(loop.close)
+    return loop
+
 
 def application(ledger: Ledger) -> Quart:
     """The API of a mint without a node: what needs none is served."""
     settings = parse(NO_LIMITS)
     app = http_app.create_app(lambda: None, METHODS, RateLimits(settings))
-    hub = Hub(ledger, asyncio.new_event_loop(), [method.name for method in METHODS])
+    hub = Hub(ledger, event_loop(), [method.name for method in METHODS])
     nothing: Any = None
     methods = {method.name: cast(Method, _Absent(method.name)) for method in METHODS}
     http_app.install(app, Services(settings, ledger, methods, nothing, nothing, nothing, hub, nothing, nothing))

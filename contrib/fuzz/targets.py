@@ -4,7 +4,6 @@ So a target swallows exactly what its reader is declared to raise, and checks of
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import logging
@@ -125,7 +124,7 @@ def spending() -> Reader:
 def subscriptions() -> Reader:
     """Messages of a WebSocket, one a line: each is answered, and what is subscribed stays below the limits."""
     ledger = empty_ledger()
-    loop = asyncio.new_event_loop()
+    loop = server.event_loop()
     limits.charge = lambda *_: None  # there is no request here that could be charged
     hub = Hub(ledger, loop, [method.name for method in METHODS])
 
@@ -219,7 +218,7 @@ def http() -> Reader:
     """The bytes of a connection, with pauses after NUL NUL, to the whole HTTP server, from Hypercorn to the handlers
     of a mint that is not ready, or those that ask nobody but the ledger: no answer is a 500, nothing is logged as
     broken, and the connection ends."""
-    loop = asyncio.new_event_loop()
+    loop = server.event_loop()
     app = server.application(empty_ledger())
     broken = Broken()
     logging.getLogger().addHandler(broken)
@@ -256,10 +255,12 @@ def _require(holds: bool, what: object) -> None:
 
 def empty_ledger(directory: Path | None = None) -> Ledger:
     """An empty ledger with a keyset, always the same, which nothing is written to."""
-    directory = directory or Path(tempfile.mkdtemp(prefix="nutbolt-fuzz-"))
+    if directory is None:
+        directory = Path(server.FOR_LIFE.enter_context(tempfile.TemporaryDirectory(prefix="nutbolt-fuzz-")))
     database = Database(directory / "ledger.sqlite3")
     open_ledger(database, None)
     ledger = Ledger(database, bytes(32), lambda: NOW)
+    server.FOR_LIFE.callback(ledger.close)
     ledger.rotate("sat", 100).result()
     return ledger
 

@@ -9,9 +9,17 @@ from typing import Any
 
 import pytest
 
+from contrib.fuzz import server
 from tests.plugin.harness import Mint, Purse, running
 
 MakeMint = Callable[..., Mint]
+
+
+@pytest.fixture(autouse=True)
+def _for_life() -> Iterator[None]:
+    """What a test has from the fuzzer's targets ends with it."""
+    yield
+    server.FOR_LIFE.close()
 
 
 @pytest.fixture(scope="module")
