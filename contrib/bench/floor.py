@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import statistics
 import time
 from collections.abc import Callable
 
@@ -10,12 +11,12 @@ from coincurve import PublicKey
 
 from ledger import curve
 
-REPEATS = 400
+REPEATS = 200
 ROUNDS = 5
 
 
 def measure() -> dict[str, float]:
-    """CPU time in µs of one call of each kind, on one core: the quickest of several rounds."""
+    """CPU time in µs of one call of each kind, on one core: the median of several rounds."""
     secret = secrets.token_bytes(31).rjust(32, b"\1")
     point = PublicKey.from_valid_secret(secrets.token_bytes(31).rjust(32, b"\1"))
     encoded = point.format()
@@ -52,4 +53,4 @@ def _us(call: Callable[[int], object]) -> float:
         for number in range(REPEATS):
             call(number)
         rounds.append((time.thread_time_ns() - begun) / 1000 / REPEATS)
-    return round(min(rounds), 2)
+    return statistics.median(rounds)

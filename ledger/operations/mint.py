@@ -122,7 +122,7 @@ def create(tx: Transaction, quote: NewMintQuote, max_outstanding_msat: int = 0) 
 
 def get(db: apsw.Connection, method: str, quote_id: str) -> MintQuote:
     """A quote as `GET` answers it. Raises 20000 for an unknown one, also if it belongs to another method."""
-    return _row(db, method, quote_id)[1]
+    return _wire(_row(db, method, quote_id))
 
 
 def find(db: apsw.Connection, label: str) -> tuple[str, str] | None:
@@ -131,12 +131,11 @@ def find(db: apsw.Connection, label: str) -> tuple[str, str] | None:
     return None if row is None else (str(row[0]), str(row[1]))
 
 
-def _row(db: apsw.Connection, method: str, quote_id: str) -> tuple[_Row, MintQuote]:
+def _row(db: apsw.Connection, method: str, quote_id: str) -> _Row:
     found = fetch_one(db, f"{_SELECT} WHERE id = ? AND method = ?", (quote_id, method))
     if found is None:
         raise LedgerError(Code.QUOTE_REJECTED, f"this mint has no {method} mint quote of that id")
-    row = _Row(*found)
-    return row, _wire(row)
+    return _Row(*found)
 
 
 class _Row(NamedTuple):
@@ -160,29 +159,30 @@ class _Row(NamedTuple):
         return self.amount_paid - self.amount_issued
 
 
-_SELECT = f"SELECT {', '.join(_Row._fields)} FROM mint_quotes"  # noqa: S608
+_COLUMNS = ", ".join(_Row._fields)
+_SELECT = f"SELECT {_COLUMNS} FROM mint_quotes"  # noqa: S608
 
 
 def _wire(row: _Row) -> MintQuote:
-    common = MintQuote(
-        quote=row.id,
-        request=row.request,
-        unit=row.unit,
-        method=row.method,
-        expiry=row.expiry,
-        pubkey=row.pubkey,
-        amount_paid=row.amount_paid,
-        amount_issued=row.amount_issued,
-        updated_at=row.updated_at,
-    )
+    common = {
+        "quote": row.id,
+        "request": row.request,
+        "unit": row.unit,
+        "method": row.method,
+        "expiry": row.expiry,
+        "pubkey": row.pubkey,
+        "amount_paid": row.amount_paid,
+        "amount_issued": row.amount_issued,
+        "updated_at": row.updated_at,
+    }
     match row.method:
         case methods.BOLT12:
-            return MintQuoteBolt12(**dict(common), amount=row.amount)
+            return MintQuoteBolt12(**common, amount=row.amount)
         case methods.ONCHAIN:
-            return MintQuoteOnchain(**dict(common))
+            return MintQuoteOnchain(**common)
         case _:
             assert row.amount is not None
-            return MintQuoteBolt11(**dict(common), amount=row.amount, state=_state(row))
+            return MintQuoteBolt11(**common, amount=row.amount, state=_state(row))
 
 
 def _state(row: _Row) -> MintQuoteState:
@@ -304,7 +304,7 @@ def commit(tx: Transaction, issue: Prepared) -> SignaturesResponse:
     """
     if answered := replay.find(tx.db, issue.digest):
         return answered
-    rows = [_row(tx.db, issue.method, claim.quote)[0] for claim in issue.claims]
+    rows = [_row(tx.db, issue.method, claim.quote) for claim in issue.claims]
     _require_unit(rows, issue.outputs.unit)
     most = [_take(tx, row, claim, issue) for row, claim in zip(rows, issue.claims, strict=True)]
     taken = _fill(most, issue.outputs.amount) if issue.method in methods.REUSABLE else most
@@ -317,11 +317,14 @@ def commit(tx: Transaction, issue: Prepared) -> SignaturesResponse:
         if not amount:
             continue
         tx.db.execute("INSERT INTO issues (operation, mint_quote, amount) VALUES (?, ?, ?)", (operation, row.n, amount))
-        tx.db.execute(
-            "UPDATE mint_quotes SET amount_issued = amount_issued + ?, updated_at = max(?, updated_at + 1) WHERE n = ?",
+        changed = fetch_one(
+            tx.db,
+            "UPDATE mint_quotes SET amount_issued = amount_issued + ?, updated_at = max(?, updated_at + 1) WHERE n = ?"  # noqa: S608
+            f" RETURNING {_COLUMNS}",
             (amount, tx.now, row.n),
         )
-        tx.publish(MintQuoteChanged(get(tx.db, issue.method, row.id), issued=amount))
+        assert changed is not None
+        tx.publish(MintQuoteChanged(_wire(_Row(*changed)), issued=amount))
     return SignaturesResponse(signatures=[signed.to_wire() for signed in issue.signed])
 
 
@@ -339,7 +342,7 @@ def _take(tx: Transaction, row: _Row, claim: Claim, issue: Prepared) -> int:
     """How much this issue takes from a quote, if it may; of a reusable one, the most that it may take."""
     if issue.is_batch and row.pubkey is None and claim.signature is not None:
         raise LedgerError(Code.SIGNATURE_INVALID, "a quote that is not locked to a key must have no signature (NUT-29)")
-    require_signature(_wire(row), claim.signature, issue.messages)
+    require_signature(row.id, row.pubkey, claim.signature, issue.messages)
     _require_mintable(row, tx.now)
     amount = claim.amount
     if amount is None and issue.is_batch:
@@ -360,8 +363,8 @@ def require_mintable(
 ) -> None:
     """Raises 20000, 20008, 20001, 20002 or 20007 if nothing can be issued now for one of these (quote, signature)."""
     for quote_id, signature in quotes:
-        row, quote = _row(db, method, quote_id)
-        require_signature(quote, signature, messages)
+        row = _row(db, method, quote_id)
+        require_signature(row.id, row.pubkey, signature, messages)
         _require_mintable(row, now)
 
 
@@ -384,18 +387,20 @@ def _require_unit(rows: list[_Row], unit: str) -> None:
         raise LedgerError(Code.UNITS_DIFFER, f"the quote is in {', '.join(units)}, the outputs in {unit}")
 
 
-def require_signature(quote: MintQuote, signature: str | None, messages: Sequence[BlindedMessage]) -> None:
+def require_signature(
+    quote_id: str, pubkey: str | None, signature: str | None, messages: Sequence[BlindedMessage]
+) -> None:
     """A quote locked to a key needs a signature by it, over the current or the older message (NUT-20): 20008."""
-    if quote.pubkey is None:
+    if pubkey is None:
         return
     if signature is None:
         raise LedgerError(Code.SIGNATURE_INVALID, "the quote is locked to a key: signature is missing")
-    key = bytes.fromhex(quote.pubkey)
+    key = bytes.fromhex(pubkey)
     try:
         raw = bytes.fromhex(signature)
     except ValueError as error:
         raise LedgerError(Code.SIGNATURE_INVALID, "signature is not hex") from error
-    texts = (signed_message(quote.quote, messages), signed_message_legacy(quote.quote, messages))
+    texts = (signed_message(quote_id, messages), signed_message_legacy(quote_id, messages))
     if not any(curve.verify_schnorr(key, raw, text) for text in texts):
         raise LedgerError(Code.SIGNATURE_INVALID, "signature does not fit the quote's key and these outputs")
 

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
@@ -60,6 +61,9 @@ MAX_BODIES_BYTES = 64 * 1024 * 1024
 MAX_FRAMES_AT_ONCE = 256
 """Frames that are no whole message, in one piece of what a WebSocket's client sends; more of them end it."""
 
+HEADS_KEPT = 128
+"""Heads of answers that are remembered, each for as long as its date: h11 looks at each name and value of a new one,
+which is a tenth of what a document costs."""
 BEGAN = "nutbolt.began"
 """Where a request's scope says when its head had come, by `time.perf_counter`."""
 
@@ -255,7 +259,7 @@ class StrictHttp1(H11Protocol):
             headers.append((b"connection", b"close"))
         connection = cast(h11.Connection, self.connection)
         try:
-            data = connection.send(h11.Response(status_code=status, headers=headers)) or b""
+            data = connection.send(_head(status, tuple(headers))) or b""
             data += connection.send(h11.Data(data=body)) or b""
             data += connection.send(h11.EndOfMessage()) or b""
         except h11.LocalProtocolError:
@@ -264,6 +268,11 @@ class StrictHttp1(H11Protocol):
         else:
             await self.send(RawData(data=data))
         await self._maybe_recycle()
+
+
+@lru_cache(HEADS_KEPT)
+def _head(status: int, headers: tuple[tuple[bytes, bytes], ...]) -> h11.Response:
+    return h11.Response(status_code=status, headers=list(headers))
 
 
 def _is_sound(request: h11.Request) -> bool:

@@ -16,7 +16,7 @@ from ledger import curve
 from ledger.curve import Dleq
 from ledger.errors import Code, LedgerError
 from ledger.keysets import input_fee, keyset_id_v1, keyset_id_v2
-from ledger.models import MintQuoteBolt11, MintQuoteState, MintRequest
+from ledger.models import MintRequest
 from ledger.operations.mint import require_signature, signed_message, signed_message_legacy
 from ledger.units import split
 from tests.ledger.helpers import Mint, Wallet, unblind, vectors
@@ -230,25 +230,9 @@ def test_dleq_of_a_proof(vector: dict[str, Any]) -> None:
 # --- NUT-20 -----------------------------------------------------------------------------------------------------
 
 
-def locked_quote(quote_id: str, pubkey: str) -> MintQuoteBolt11:
-    return MintQuoteBolt11(
-        quote=quote_id,
-        request="",
-        amount=1,
-        unit="sat",
-        method="bolt11",
-        state=MintQuoteState.PAID,
-        expiry=None,
-        pubkey=pubkey,
-        amount_paid=0,
-        amount_issued=0,
-        updated_at=0,
-    )
-
-
 def accepts(request: MintRequest, pubkey: str) -> bool:
     try:
-        require_signature(locked_quote(request.quote, pubkey), request.signature, request.outputs)
+        require_signature(request.quote, pubkey, request.signature, request.outputs)
     except LedgerError as error:
         if error.code is not Code.SIGNATURE_INVALID:
             raise
