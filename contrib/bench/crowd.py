@@ -1,7 +1,8 @@
 """Wallets in a process of their own: `python -m contrib.bench.crowd` reads a job, one line of JSON, on standard input.
 
     {"work": "keep", ...}      send requests, so many at a time, each as soon as one before it is answered
-    {"work": "arrive", ...}    send them at random moments, so many a second, whether those before are answered or not
+    {"work": "arrive", ...}    send them evenly or at random moments, so many a second, whether or not those before
+                               are answered
     {"work": "watch", ...}     subscribe to melts by WebSocket, say so, and note when each is told to be over
 
 Times are CLOCK_MONOTONIC, which all processes of a machine share.
@@ -117,16 +118,15 @@ async def arrive(job: Job) -> None:
     times: list[float] = []
 
     async def send(body: str, due: float) -> None:
-        await asyncio.sleep(due - time.monotonic())
         await connections.post(job["path"], body)
         times.append(time.monotonic() - due)
 
     begun = due = time.monotonic()
-    sending = []
-    for body in job["bodies"]:
-        due += chance.expovariate(job["per_s"])
-        sending.append(send(body, due))
-    await asyncio.gather(*sending)
+    async with asyncio.TaskGroup() as sending:
+        for body in job["bodies"]:
+            due += 1 / job["per_s"] if job["evenly"] else chance.expovariate(job["per_s"])
+            await asyncio.sleep(due - time.monotonic())
+            sending.create_task(send(body, due))
     say({"seconds": time.monotonic() - begun, "times": times})
 
 

@@ -29,7 +29,7 @@ PENDING, QUICK_PENDING = 10_000, 400
 CLIENTS = 16
 """Who find out how much the mint takes, and prepare."""
 SATURATING_SHARE = 0.2
-"""Of the melts: they are begun as fast as it goes, the others at half that rate."""
+"""Of the melts: they are begun as fast as it goes, the others at half the rate that this goes on for."""
 SETTLED, QUICK_SETTLED = 1_000, 100
 SETTLED_PER_S = 25
 QUIET_S, QUICK_QUIET_S = 60.0, 3.0
@@ -107,24 +107,39 @@ def _plan(mint: Mint, count: int) -> list[Planned]:
 
 
 def _begin(mint: Mint, plans: Sequence[Planned]) -> dict[str, Any]:
-    """Find the rate at which melts are begun as fast as it goes, then begin the others at half of it."""
+    """Find the load that saturates the mint, melts begun and their payments sent, then begin the others at half of it.
+
+    Melts can be begun faster than that, but not for long: their payments have to be sent as well."""
     first = int(len(plans) * SATURATING_SHARE)
     place = {"host": "127.0.0.1", "port": mint.port, "path": "/v1/melt/bolt11"}
+    begun = time.monotonic()
     burst = _said(work="keep", clients=CLIENTS, bodies=[json.dumps(plan.body) for plan in plans[:first]], **place)
-    most_per_s = first / burst["seconds"]
-    _rest(mint, first)
+    _wait_sent(mint, first)
+    saturating_per_s = first / (time.monotonic() - begun)
+    time.sleep(REST_S)
     used = cpu_s(mint)
-    steady = _said(
-        work="arrive", per_s=most_per_s / 2, bodies=[json.dumps(plan.body) for plan in plans[first:]], **place
-    )
-    _rest(mint, len(plans))
-    answered = in_ms(steady["times"])
+    middle = first + (len(plans) - first) // 2
+    ways = {"evenly": plans[first:middle], "randomly": plans[middle:]}
+    answered = {
+        way: _said(
+            work="arrive",
+            evenly=way == "evenly",
+            per_s=saturating_per_s / 2,
+            bodies=[json.dumps(plan.body) for plan in some],
+            **place,
+        )
+        for way, some in ways.items()
+    }
+    _wait_sent(mint, len(plans))
+    time.sleep(REST_S)
     return {
-        "most_per_s": round(most_per_s, 1),
-        "per_s": round(len(steady["times"]) / steady["seconds"], 1),
-        "post": answered,
-        "post_ratio": round(answered["p99_ms"] / answered["p50_ms"], 2),
-        "cpu_ms_per_melt": round((cpu_s(mint) - used) / len(steady["times"]) * 1000, 2),
+        "most_per_s": round(first / burst["seconds"], 1),
+        "saturating_per_s": round(saturating_per_s, 1),
+        "posts": {
+            way: {"per_s": round(len(said["times"]) / said["seconds"], 1), **in_ms(said["times"])}
+            for way, said in answered.items()
+        },
+        "cpu_ms_per_melt": round((cpu_s(mint) - used) / (len(plans) - first) * 1000, 2),
     }
 
 
@@ -136,10 +151,9 @@ def _said(**job: Any) -> Any:
         crowd.end()
 
 
-def _rest(mint: Mint, pending: int) -> None:
-    """Until every payment is on its way and nothing is left to do."""
+def _wait_sent(mint: Mint, pending: int) -> None:
+    """Until every payment is on its way."""
     wait_for(lambda: mint.node.do(lambda node: node.parts.count()) == pending, "the payments", PATIENCE_S)
-    time.sleep(REST_S)
 
 
 def _stay_quiet(mint: Mint, seconds: float) -> dict[str, Any]:
@@ -215,7 +229,8 @@ def _drain(mint: Mint, plans: Sequence[Planned]) -> dict[str, Any]:
 
 def render(part: dict[str, Any]) -> str:
     """A list of figures."""
-    post, settled, quiet, restart = part["post"], part["settled"], part["quiet"], part["restart"]
+    settled, quiet, restart = part["settled"], part["quiet"], part["restart"]
+    posts = "\n".join(_post_row(way, post) for way, post in part["posts"].items())
     calls = sum(quiet["calls"].values()) / part["pending"] / quiet["seconds"] * 60
     return f"""## Many melts pending at once
 
@@ -228,9 +243,8 @@ def render(part: dict[str, Any]) -> str:
 | calls to the node for each pending melt and minute, while nothing happens | {calls:g} | 0 |
 | CPU time in that while, for all of them | {quiet["cpu_ms_per_s"]} ms a second | |
 | melts begun a second, as fast as it goes ({CLIENTS} at a time) | {part["most_per_s"]} | |
-| `POST` until `PENDING` at {part["per_s"]} a second, p50 | {post["p50_ms"]} ms | |
-| p99 | {post["p99_ms"]} ms | |
-| p99 / p50 | {part["post_ratio"]} | < {MOST_RATIO} |
+| melts begun a second with their payments sent, which saturates the mint | {part["saturating_per_s"]} | |
+{posts}
 | CPU time for each, its payment included | {part["cpu_ms_per_melt"]} ms | |
 | from the node's settlement to the wallet's WebSocket, p50 | {settled["p50_ms"]} ms | |
 | p99 | {settled["p99_ms"]} ms | < {WEBSOCKET_TARGET_MS} ms |
@@ -238,6 +252,13 @@ def render(part: dict[str, Any]) -> str:
 | calls to the node for each of them then | {restart["calls_per_melt"]} | |
 | {part["drained"]["melts"]:,} settled by the node at once: all over after | {part["drained"]["seconds"]} s | |
 """
+
+
+def _post_row(way: str, post: dict[str, float]) -> str:
+    ratio = post["p99_ms"] / post["p50_ms"]
+    aim = f"ratio < {MOST_RATIO}" if way == "evenly" else ""
+    what = f"`POST` until `PENDING` at half of that, {post['per_s']} a second, sent {way}: p50, p99, their ratio"
+    return f"| {what} | {post['p50_ms']} ms, {post['p99_ms']} ms, {ratio:.1f} | {aim} |"
 
 
 if __name__ == "__main__":
