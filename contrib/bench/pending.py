@@ -243,7 +243,7 @@ def render(part: dict[str, Any]) -> str:
 | calls to the node for each pending melt and minute, while nothing happens | {calls:g} | 0 |
 | CPU time in that while, for all of them | {quiet["cpu_ms_per_s"]} ms a second | |
 | melts begun a second, as fast as it goes ({CLIENTS} at a time) | {part["most_per_s"]} | |
-| melts begun a second with their payments sent, which saturates the mint | {part["saturating_per_s"]} | |
+| melts begun a second with their payments sent, which saturates mint and sandbox | {part["saturating_per_s"]} | |
 {posts}
 | CPU time for each, its payment included | {part["cpu_ms_per_melt"]} ms | |
 | from the node's settlement to the wallet's WebSocket, p50 | {settled["p50_ms"]} ms | |
@@ -256,9 +256,8 @@ def render(part: dict[str, Any]) -> str:
 
 def _post_row(way: str, post: dict[str, float]) -> str:
     ratio = post["p99_ms"] / post["p50_ms"]
-    aim = f"ratio < {MOST_RATIO}" if way == "evenly" else ""
     what = f"`POST` until `PENDING` at half of that, {post['per_s']} a second, sent {way}: p50, p99, their ratio"
-    return f"| {what} | {post['p50_ms']} ms, {post['p99_ms']} ms, {ratio:.1f} | {aim} |"
+    return f"| {what} | {post['p50_ms']} ms, {post['p99_ms']} ms, {ratio:.1f} | ratio < {MOST_RATIO} |"
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ FILE_MODE = 0o600
 SYNCHRONOUS = "FULL"
 """An answer is given only after its commit, so the commit must have reached the disk."""
 READERS = 4
-"""Reader connections; a reader that finds none free waits for one."""
+"""Reader connections that are kept open. A reader that finds none free opens one more and closes it again: the event
+loop reads as well, and must not wait for who reads for long. There are never more of them than threads that read."""
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +49,7 @@ class Database:
             migrate(self.writer)
             self._readers: queue.LifoQueue[apsw.Connection | None] = queue.LifoQueue()  # None: closed
             for _ in range(READERS):
-                reader = _connect(path)
-                reader.pragma("query_only", True)
-                self._readers.put(reader)
+                self._readers.put(_connect_reader(path))
             self._checkpointer = Checkpointer(self.writer, _connect(path))
         except (apsw.Error, OSError, ValueError) as error:
             raise StartError(f"cannot open the ledger {path}: {error}") from error
@@ -58,7 +57,11 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[apsw.Connection]:
         """A connection on one consistent snapshot of the committed ledger. Raises StorageError once it is closed."""
-        connection = self._readers.get()
+        kept = True
+        try:
+            connection = self._readers.get_nowait()
+        except queue.Empty:
+            kept, connection = False, _connect_one_more(self.path)
         if connection is None:
             self._readers.put(None)
             raise StorageError("the ledger is closed")
@@ -69,7 +72,10 @@ class Database:
             finally:
                 connection.execute("ROLLBACK")
         finally:
-            self._readers.put(connection)
+            if kept:
+                self._readers.put(connection)
+            else:
+                connection.close()
 
     def close(self) -> None:
         """Close all connections and release the lock."""
@@ -107,6 +113,19 @@ def _make_private(path: Path) -> None:
     """A new file is for its owner only: the secrets of proofs and quotes are in it. What SQLite lays beside a database
     gets the same mode."""
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, FILE_MODE))
+
+
+def _connect_reader(path: Path) -> apsw.Connection:
+    reader = _connect(path)
+    reader.pragma("query_only", True)
+    return reader
+
+
+def _connect_one_more(path: Path) -> apsw.Connection:
+    try:
+        return _connect_reader(path)
+    except (apsw.Error, StartError) as error:
+        raise StorageError(f"cannot read the ledger {path}: {error}") from error
 
 
 def _connect(path: Path) -> apsw.Connection:

@@ -267,7 +267,10 @@ class StrictHttp1(H11Protocol):
                 raise
         else:
             await self.send(RawData(data=data))
+        more, _ = connection.trailing_data
         await self._maybe_recycle()
+        if more:  # a client that sends many requests at once, to be answered one after the other: others first
+            await asyncio.sleep(0)
 
 
 @lru_cache(HEADS_KEPT)

@@ -14,8 +14,9 @@ from plugin.http.limits import LOOKUPS
 from plugin.http.wire import Visit, answer, visit
 
 INLINE_LOOKUPS = 128
-"""Most entries that are looked up in the event loop, which takes about a millisecond. To hand them to a thread costs as
-much again, and more for every other one that is looked up at that time; longer lists would keep others waiting."""
+"""Most entries that are looked up in the event loop, which takes a millisecond or two if they are in memory. To hand
+them to a thread costs as much again, and more for every other one that is looked up at that time; longer lists would
+keep others waiting."""
 
 Asked = TypeVar("Asked")
 Found = TypeVar("Found")

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import apsw
@@ -405,3 +406,18 @@ def test_a_change_of_keysets_is_seen_by_the_next_operation_of_the_queue(mint: Mi
         seen = mint.ledger.submit(SOME, lambda tx: [k.input_fee_ppk for k in tx.keysets if k.unit == "sat"])
     assert [done(rotation).input_fee_ppk for rotation in rotations] == [1, 2]
     assert done(seen) == [0, 1, 2]
+
+
+def test_a_reader_waits_for_no_other(mint: Mint) -> None:
+    """The event loop reads as well: whoever reads for long, in threads, must not hold it up."""
+    with ExitStack() as reading:
+        readers = [reading.enter_context(mint.ledger.read()) for _ in range(3 * READERS)]
+        assert len(set(map(id, readers))) == len(readers)
+        assert {reader.execute("SELECT count(*) FROM ledger").get for reader in readers} == {1}
+        with pytest.raises(apsw.ReadOnlyError):
+            readers[-1].execute(MARK)
+    open_ones = []
+    for reader in readers:
+        with suppress(apsw.ConnectionClosedError):
+            open_ones.append(reader.execute("SELECT 1").get)
+    assert len(open_ones) == READERS

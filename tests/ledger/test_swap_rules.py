@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from ledger.conditions.witness import MAX_VERIFICATIONS
 from ledger.errors import Code
 from ledger.ledger import curve_work
-from ledger.models import ProofState
+from ledger.models import MintBatchRequest, ProofState
 from ledger.units import split
 from tests.ledger.helpers import (
     WITNESS,
@@ -124,3 +127,18 @@ def test_the_work_of_a_request_is_counted_by_its_inputs_and_outputs(mint: Mint, 
     assert curve_work(mint_request("quote", drawn)) == 3
     assert curve_work(melt_request("quote", proofs)) == 2
     assert curve_work(melt_request("quote", proofs, drawn)) == 5
+
+
+def test_signatures_to_be_checked_are_work_as_well(mint: Mint, alice: Wallet) -> None:
+    """Each may have to be tried with each key of its secret, and of a batch each quote may have one."""
+    proof, drawn = mint.fund(alice, 1)[0], alice.draw_all(mint.keyset(), [1])
+    plain = swap_request([proof], drawn)
+    secret, witness = json.dumps(["P2PK", "02" + "1" * 64, *["03" + "2" * 64] * 9]), json.dumps(["ab" * 64] * 30)
+    locked = plain.inputs[0].model_copy(update={"secret": secret, "witness": witness})
+    assert curve_work(plain.model_copy(update={"inputs": [locked]})) >= 2 + 30 * 10
+    hostile = locked.model_copy(update={"secret": secret * 100, "witness": witness * 100})
+    assert curve_work(plain.model_copy(update={"inputs": [hostile] * 100})) == 101 + MAX_VERIFICATIONS
+    single = mint_request("quote", drawn)
+    assert curve_work(single.model_copy(update={"signature": "00"})) == 2
+    batch = MintBatchRequest(quotes=["a", "b", "c"], outputs=single.outputs, signatures=["00" * 64, None, "00" * 64])
+    assert curve_work(batch) == 3

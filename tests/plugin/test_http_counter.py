@@ -174,6 +174,22 @@ async def test_requests_of_one_connection_are_answered_in_order(app: Quart) -> N
     assert statuses == [200, 400, 404, 200, 400]
 
 
+async def test_others_get_their_turn_between_requests_that_come_at_once(app: Quart) -> None:
+    count, turns = 200, 0
+
+    async def beat() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    beating = asyncio.create_task(beat())
+    answer = await server.converse(app, [get("/v1/info") * count])
+    beating.cancel()
+    assert answer.count(b"HTTP/1.1 200") == count
+    assert turns >= count
+
+
 @pytest.mark.parametrize(("request_", "code"), [(get("/v1/keys"), None), (post("/v1/swap", "{}"), 10000)])
 async def test_what_is_answered_here_is_counted(app: Quart, request_: bytes, code: int | None) -> None:
     registry = cast(Any, app.extensions[http_app.METRICS]).registry
