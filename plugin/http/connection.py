@@ -440,23 +440,33 @@ class ImpatientServer(TCPServer):
     @contextmanager
     def _watched(self) -> Iterator[None]:
         """Cut the connection off if nothing leaves it between two looks, or not all in the end."""
-        transport = self.writer.transport
-        end = self.loop.time() + LONGEST_SEND_S
-
-        timer: asyncio.TimerHandle
-
-        def look(before: int | None) -> None:
-            nonlocal timer
-            if (waiting := transport.get_write_buffer_size()) == before or self.loop.time() > end:
-                transport.abort()
-            else:
-                timer = self.loop.call_later(SEND_TIMEOUT_S / 2, look, waiting)
-
-        timer = self.loop.call_later(SEND_TIMEOUT_S / 2, look, None)
+        watch = _SendingWatch(self.loop, self.writer.transport)
         try:
             yield
         finally:
-            timer.cancel()
+            watch.end()
+
+
+class _SendingWatch:
+    """Looks at what waits to be sent. A class, because functions that name themselves are cycles: one for each answer
+    is much work for the collector of garbage."""
+
+    __slots__ = ("_loop", "_timer", "_transport", "_until")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, transport: asyncio.WriteTransport) -> None:
+        self._loop, self._transport = loop, transport
+        self._until = loop.time() + LONGEST_SEND_S
+        self._timer = loop.call_later(SEND_TIMEOUT_S / 2, self._look, None)
+
+    def _look(self, before: int | None) -> None:
+        if (waiting := self._transport.get_write_buffer_size()) == before or self._loop.time() > self._until:
+            self._transport.abort()
+        else:
+            self._timer = self._loop.call_later(SEND_TIMEOUT_S / 2, self._look, waiting)
+
+    def end(self) -> None:
+        """All was sent, or there is nobody any more who would take it."""
+        self._timer.cancel()
 
 
 # Hypercorn has no setting for any of these.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import json
 from collections.abc import Callable
@@ -188,6 +189,23 @@ async def test_others_get_their_turn_between_requests_that_come_at_once(app: Qua
     beating.cancel()
     assert answer.count(b"HTTP/1.1 200") == count
     assert turns >= count
+
+
+@pytest.mark.parametrize("request_", [get("/v1/info"), post("/v1/swap", "{}")], ids=["get", "post"])
+async def test_an_answer_leaves_nothing_to_the_collector_of_garbage(app: Quart, request_: bytes) -> None:
+    """It would have to look at all melts in flight to find that."""
+
+    async def left(count: int) -> int:
+        await server.converse(app, [request_, b"", b""] * count)
+        gc.collect()
+        gc.disable()
+        try:
+            await server.converse(app, [request_, b"", b""] * count)
+            return gc.collect()
+        finally:
+            gc.enable()
+
+    assert await left(50) - await left(1) < 49
 
 
 @pytest.mark.parametrize(("request_", "code"), [(get("/v1/keys"), None), (post("/v1/swap", "{}"), 10000)])
