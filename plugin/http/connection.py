@@ -208,6 +208,7 @@ class MeteredHttp(ASGIHTTPConnection):
         finally:
             if self._request is not None:
                 self._request.body.clear()
+                self._request = None  # it knows of us: a cycle, and all of the request hangs on it
 
     def _create_request_from_scope(self, send: ASGISendCallable) -> Request:
         self._request = super()._create_request_from_scope(send)
