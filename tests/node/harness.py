@@ -556,6 +556,8 @@ class Network:
         announced: bool = True,
     ) -> None:
         """Open a channel with a share of it for the peer, and wait until it can be used."""
+        if self.bitcoind.rpc.getrawmempool():  # a transaction there may spend what the funder takes for its own
+            self.bitcoind.generate_block(1)
         self._follow_chain(funder, peer)  # who is behind opens no channel
         funder.call("connect", id=peer.id, host="127.0.0.1", port=peer.raw.port)
         opened = funder.call(
