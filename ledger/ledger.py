@@ -17,8 +17,7 @@ from pathlib import Path
 
 import apsw
 
-from ledger import curve, identity
-from ledger.conditions.witness import MAX_VERIFICATIONS
+from ledger import conditions, curve, identity
 from ledger.errors import LedgerError
 from ledger.events import Event, Subscriber
 from ledger.identity import Record
@@ -60,26 +59,18 @@ from ledger.store.transaction import Transaction
 from ledger.store.writer import Observer, T, Work, Writer
 
 PUBKEY_PURPOSE = b"Nutbolt_Pubkey_v1"
-SIGNATURE_HEX_LENGTH = 128
-KEY_HEX_LENGTH = 66
 
 log = logging.getLogger(__name__)
 
 
 def curve_work(request: SwapRequest | MintRequest | MintBatchRequest | MeltRequest) -> int:
-    """About how many signatures a request makes the mint compute or check. Of a witness each signature may have to be
-    tried with each key of its secret (NUT-11), of which there are as many as have room in it."""
+    """About how many signatures a request makes the mint compute or check."""
     outputs = len(request.outputs or [])
     if isinstance(request, MintRequest):
         return outputs + (request.signature is not None)
     if isinstance(request, MintBatchRequest):
         return outputs + sum(signature is not None for signature in request.signatures or [])
-    locked = (proof for proof in request.inputs if proof.witness)
-    tried = sum(
-        len(proof.witness or "") // SIGNATURE_HEX_LENGTH * max(1, len(proof.secret) // KEY_HEX_LENGTH)
-        for proof in locked
-    )
-    return len(request.inputs) + outputs + min(tried, MAX_VERIFICATIONS)
+    return len(request.inputs) + outputs + conditions.most_checks(request.inputs)
 
 
 class Ledger:

@@ -1,7 +1,7 @@
 """Spending conditions: NUT-10 secrets of the kinds P2PK (NUT-11) and HTLC (NUT-14).
 
-`require_met` is the one entry. Conditions become visible only when a proof is spent, so everything is checked then;
-what claims to be a condition but is malformed can't be spent at all.
+`require_met` is the one entry; `most_checks` says what it may cost. Conditions become visible only when a proof is
+spent, so everything is checked then; what claims to be a condition but is malformed can't be spent at all.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from collections.abc import Sequence
 
 from ledger.conditions import pathways
 from ledger.conditions.secret import Condition, parse
-from ledger.conditions.witness import Budget
+from ledger.conditions.witness import MAX_VERIFICATIONS, Budget
 from ledger.errors import Code, LedgerError
 from ledger.models import BlindedMessage, Proof
 
-__all__ = ["has_condition", "require_met"]
+__all__ = ["has_condition", "most_checks", "require_met"]
+
+SIGNATURE_HEX_LENGTH = 128
+KEY_HEX_LENGTH = 66
 
 
 def has_condition(secret: str) -> bool:
@@ -37,6 +40,17 @@ def require_met(proofs: Sequence[Proof], outputs: Sequence[BlindedMessage], now:
     for proof, single in zip(proofs, conditions, strict=True):
         if single is not None:
             pathways.require_met(single, proof.witness, proof.secret.encode(), now, budget)
+
+
+def most_checks(proofs: Sequence[Proof]) -> int:
+    """How many signature checks `require_met` may take, without reading anything: each signature of a witness may have
+    to be tried with each key of its secret, of which there are at most as many as have room in it."""
+    locked = (proof for proof in proofs if proof.witness)
+    checks = sum(
+        len(proof.witness or "") // SIGNATURE_HEX_LENGTH * max(1, len(proof.secret) // KEY_HEX_LENGTH)
+        for proof in locked
+    )
+    return min(checks, MAX_VERIFICATIONS)
 
 
 def _require_equal(conditions: Sequence[Condition | None]) -> Condition:

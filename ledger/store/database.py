@@ -78,7 +78,7 @@ class Database:
                 connection.close()
 
     def close(self) -> None:
-        """Close all connections and release the lock."""
+        """Close all connections that are kept open, when nobody reads on them any more, and release the lock."""
         for _ in range(READERS):
             reader = self._readers.get()
             if reader is None:
