@@ -76,6 +76,8 @@ class Connections:
     @asynccontextmanager
     async def _one(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
         async with self._slots:
+            while self._idle and self._idle[-1][0].at_eof():
+                self._idle.pop()  # the mint has closed it in the meantime
             pair = self._idle.pop() if self._idle else await asyncio.open_connection(self._host, self._port)
             yield pair
             self._idle.append(pair)

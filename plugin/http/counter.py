@@ -1,14 +1,15 @@
 """The counter: the endpoints that are asked for most, answered without the framework.
 
 Quart and Hypercorn's streams take several times as long for a request as looking up its answer. What comes here is
-what needs neither: a GET of a document, a POST with a body of a known length, each by its plain path. Everything else
-goes the ordinary way (`app`), also these endpoints if they are asked for in another form; the functions that answer are
-the same, and so is each answer.
+what needs neither: a GET of a document or a quote, a POST with a body of a known length, each by its plain path.
+Everything else goes the ordinary way (`app`), also these endpoints if they are asked for in another form; the functions
+that answer are the same, and so is each answer.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import lru_cache, partial
@@ -23,7 +24,7 @@ from werkzeug.http import parse_accept_header
 
 from ledger.errors import Code, LedgerError
 from ledger.models import ErrorResponse
-from plugin.http import info, keys, mint, refusals, state, swap
+from plugin.http import info, keys, melt, mint, refusals, state, swap
 from plugin.http.clients import Client
 from plugin.http.connection import MeteredBody, StrictHttp1
 from plugin.http.limits import REQUESTS, RateLimits, TooManyRequestsError
@@ -45,6 +46,7 @@ from plugin.services import EXTENSION, Services
 Headers = list[tuple[bytes, bytes]]
 Answering = Callable[[Visit], Awaitable[BaseModel]]
 Showing = Callable[[Services], Document]
+Finding = Callable[[Services, str], BaseModel]
 
 JSON = (b"content-type", b"application/json")
 GZIP: Headers = [(b"content-encoding", b"gzip")]
@@ -55,6 +57,8 @@ ENCODINGS_KEPT = 64
 MAX_ENCODING_LENGTH = 200
 MAX_LENGTH_DIGITS = 9
 """Of a `Content-Length` that is looked at; more would be too long anyway."""
+QUOTE_ID = re.compile(rb"[0-9A-Za-z_-]{1,64}")
+"""What can be looked up without decoding it; the mint's own are of this form."""
 
 
 class Counter:
@@ -77,12 +81,20 @@ class Counter:
             b"/v1/keys": keys.active_document,
             b"/v1/keysets": keys.keysets_document,
         }
-        self._answered: Mapping[bytes, Answering] = {
+        self._found: dict[bytes, Finding] = {}
+        self._answered: dict[bytes, Answering] = {
             b"/v1/swap": swap.exchange,
             b"/v1/checkstate": state.check,
             b"/v1/restore": state.find,
-            **{f"/v1/mint/{method.name}".encode(): partial(mint.issue, method.name) for method in methods},
         }
+        for method in methods:
+            name = method.name
+            self._found[f"/v1/mint/quote/{name}".encode()] = partial(mint.find_quote, name)
+            self._found[f"/v1/melt/quote/{name}".encode()] = partial(melt.find_quote, name)
+            self._answered[f"/v1/mint/quote/{name}".encode()] = partial(mint.create_quote, method)
+            self._answered[f"/v1/melt/quote/{name}".encode()] = partial(melt.create_quote, method)
+            self._answered[f"/v1/mint/{name}".encode()] = partial(mint.issue, name)
+            self._answered[f"/v1/melt/{name}".encode()] = partial(melt.pay, method)
 
     @property
     def services(self) -> Services:
@@ -93,13 +105,20 @@ class Counter:
     def stream(self, protocol: StrictHttp1, request: h11.Request) -> Stream | None:
         """What answers this request, if that can be done here."""
         if request.method == b"GET":
-            show = self._shown.get(request.target)
-            return ShowingStream(self, protocol, request, show) if show is not None and _is_plain(request) else None
+            return self._asking(protocol, request) if _is_plain(request) else None
         if request.method == b"POST":
             answer = self._answered.get(request.target)
             length = None if answer is None else _length(request)
             if answer is not None and length is not None and length <= MAX_BODY_BYTES:
                 return AnsweringStream(self, protocol, request, answer, length)
+        return None
+
+    def _asking(self, protocol: StrictHttp1, request: h11.Request) -> Stream | None:
+        if (show := self._shown.get(request.target)) is not None:
+            return ShowingStream(self, protocol, request, show)
+        place, _, quote_id = request.target.rpartition(b"/")
+        if (find := self._found.get(place)) is not None and QUOTE_ID.fullmatch(quote_id):
+            return FindingStream(self, protocol, request, find, (place, quote_id))
         return None
 
 
@@ -110,7 +129,8 @@ class Stream:
         self._counter = counter
         self._protocol = protocol
         self._method = request.method.decode("ascii")
-        self._path = request.target.decode("ascii")
+        self._route = request.target.decode("ascii")
+        """The rule that the path fits."""
         self._begun = time.perf_counter()
         self._headers = list(request.headers)
         self._closed = False
@@ -135,11 +155,25 @@ class Stream:
         self._counter.limits.charge(client, REQUESTS)
         return client
 
+    def _enter(self) -> Services:
+        """The mint, for one who may come in. Raises TooManyRequestsError and NotReadyError."""
+        self._admit()
+        if (reason := self._counter.why_not_ready()) is not None:
+            raise NotReadyError(reason)
+        return self._counter.services
+
     def _header(self, name: bytes) -> str:
         return b",".join(value for key, value in self._headers if key == name).decode("latin1")
 
     def _reads_gzip(self) -> bool:
         return _reads_gzip(self._header(b"accept-encoding")[:MAX_ENCODING_LENGTH])
+
+    async def _say(self, model: BaseModel) -> None:
+        body = model.model_dump_json().encode()
+        if len(body) < COMPRESS_FROM_BYTES or not self._reads_gzip():
+            await self._send(body)
+        else:
+            await self._send(compress(body), headers=[*GZIP, VARY])
 
     async def _send(self, body: bytes, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         length = (b"content-length", str(len(body)).encode())
@@ -147,7 +181,7 @@ class Stream:
 
     async def _hand_out(self, status: int, headers: Headers, body: bytes) -> None:
         seconds = time.perf_counter() - self._begun
-        self._counter.metrics.answered(self._path, self._method, status, seconds)
+        self._counter.metrics.answered(self._route, self._method, status, seconds)
         if not self._closed:
             await self._protocol.answer(status, [*headers, *CORS], body)
 
@@ -172,10 +206,7 @@ class ShowingStream(Stream):
         await super().handle(event)
         if isinstance(event, EndBody) and not self._closed:
             try:
-                self._admit()
-                if (reason := self._counter.why_not_ready()) is not None:
-                    raise NotReadyError(reason)
-                document = self._show(self._counter.services)
+                document = self._show(self._enter())
             except Exception as error:
                 await self._refuse(error)
                 return
@@ -191,6 +222,34 @@ class ShowingStream(Stream):
             await self._send(document.compressed, headers=[*headers, *GZIP, VARY])
 
 
+class FindingStream(Stream):
+    """A quote is asked for."""
+
+    def __init__(
+        self,
+        counter: Counter,
+        protocol: StrictHttp1,
+        request: h11.Request,
+        find: Finding,
+        place: tuple[bytes, bytes],
+    ) -> None:
+        super().__init__(counter, protocol, request)
+        self._find = find
+        self._quote_id = place[1].decode("ascii")
+        self._route = f"{place[0].decode('ascii')}/<quote_id>"
+
+    async def handle(self, event: ProtocolEvent) -> None:
+        """Answer when the request has ended, which is at once."""
+        await super().handle(event)
+        if isinstance(event, EndBody) and not self._closed:
+            try:
+                quote = self._find(self._enter(), self._quote_id)
+            except Exception as error:
+                await self._refuse(error)
+                return
+            await self._say(quote)
+
+
 class AnsweringStream(Stream):
     """Something is to be done with a body."""
 
@@ -202,6 +261,8 @@ class AnsweringStream(Stream):
         self._body = MeteredBody(length, MAX_BODY_BYTES)
         self._timer: asyncio.TimerHandle | None = None
         self._is_served = False
+        self._task: asyncio.Task[None] | None = None
+        """What works on it, until there is an answer."""
 
     async def begin(self) -> None:
         """Wait for the body, but not for ever; refuse what needs none to be refused."""
@@ -228,6 +289,8 @@ class AnsweringStream(Stream):
         elif isinstance(event, StreamClosed):
             self._stop_waiting()
             self._body.clear()
+            if self._task is not None:  # who has left would be kept for as long as a payment is waited for
+                self._task.cancel()
 
     def _too_late(self) -> None:
         self._body.refuse(LedgerError(Code.REQUEST_REJECTED, "the request's body did not arrive in time"))
@@ -248,18 +311,22 @@ class AnsweringStream(Stream):
         if self._closed:
             return  # the client has left, and the body is forgotten
         try:
-            data = await self._body
-            visit = Visit(self._counter.services, self._counter.limits, self._visitor, data)
-            body = (await self._answering(visit)).model_dump_json().encode()
+            answer = await self._work()
         except Exception as error:
             await self._refuse(error)
-            return
-        finally:
-            self._body.clear()
-        if len(body) < COMPRESS_FROM_BYTES or not self._reads_gzip():
-            await self._send(body)
         else:
-            await self._send(compress(body), headers=[*GZIP, VARY])
+            await self._say(answer)
+
+    async def _work(self) -> BaseModel:
+        self._task = asyncio.current_task()
+        try:
+            data = await self._body
+            counter = self._counter
+            visit = Visit(counter.services, counter.limits, self._visitor, data, self._header(b"prefer"))
+            return await self._answering(visit)
+        finally:
+            self._task = None
+            self._body.clear()
 
 
 @lru_cache(ENCODINGS_KEPT)

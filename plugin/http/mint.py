@@ -6,11 +6,18 @@ from quart import Blueprint, Response
 from quart_schema import document_request, document_response, operation_id
 
 from ledger.ledger import curve_work
-from ledger.models import ErrorResponse, MintBatchRequest, MintQuoteCheckRequest, MintRequest, SignaturesResponse
+from ledger.models import (
+    ErrorResponse,
+    MintBatchRequest,
+    MintQuote,
+    MintQuoteCheckRequest,
+    MintRequest,
+    SignaturesResponse,
+)
 from plugin.http.limits import LOOKUPS, NODE, SIGNATURES, charge
 from plugin.http.wire import Visit, answer, answer_list, body, visit
 from plugin.methods.method import Method
-from plugin.services import services
+from plugin.services import Services, services
 
 
 def blueprint(method: type[Method]) -> Blueprint:
@@ -25,9 +32,7 @@ def blueprint(method: type[Method]) -> Blueprint:
     @operation_id(f"create_mint_quote_{name}")
     async def create_mint_quote() -> Response:
         """Ask for something to pay: an invoice, an offer, an address."""
-        request = await body(method.mint_quote_request)
-        charge(NODE, method.mint_quote_cost)
-        return answer(await services().method(name).create_mint_quote(request))
+        return answer(await create_quote(method, await visit()))
 
     @routes.get(f"/v1/mint/quote/{name}/<quote_id>")
     @document_response(method.mint_quote)
@@ -35,7 +40,7 @@ def blueprint(method: type[Method]) -> Blueprint:
     @operation_id(f"mint_quote_{name}")
     async def mint_quote(quote_id: str) -> Response:
         """A quote as it is now; asks nobody but the ledger."""
-        return answer(services().ledger.mint_quote(name, quote_id))
+        return answer(find_quote(name, services(), quote_id))
 
     @routes.post(f"/v1/mint/quote/{name}/check")
     @document_response(list[method.mint_quote])  # type: ignore[name-defined]
@@ -71,8 +76,23 @@ def blueprint(method: type[Method]) -> Blueprint:
     return routes
 
 
+# --- whichever way the request came -----------------------------------------------------------------------------------
+
+
+async def create_quote(method: type[Method], visit: Visit) -> MintQuote:
+    """Make something to pay."""
+    request = visit.read(method.mint_quote_request)
+    visit.charge(NODE, method.mint_quote_cost)
+    return await visit.services.method(method.name).create_mint_quote(request)
+
+
+def find_quote(method: str, mint: Services, quote_id: str) -> MintQuote:
+    """A quote as it is now."""
+    return mint.ledger.mint_quote(method, quote_id)
+
+
 async def issue(method: str, visit: Visit) -> SignaturesResponse:
-    """Issue a quote of a method, whichever way the request came."""
+    """Issue a quote."""
     request = visit.read(MintRequest)
     visit.charge(SIGNATURES, curve_work(request))
     return await visit.services.method(method).issue(request)

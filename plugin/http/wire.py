@@ -41,12 +41,13 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One request to the mint: who asks, and what was sent."""
+    """One request to the mint: who asks, and what was sent. `prefer`: the headers of that name (RFC 7240)."""
 
     services: Services
     limits: RateLimits
     client: Client
     data: bytes
+    prefer: str = ""
 
     def charge(self, budget: Budget, cost: int) -> None:
         """Count what is asked for. Raises TooManyRequestsError."""
@@ -61,7 +62,8 @@ class Visit:
 async def visit() -> Visit:
     """The present request of the framework."""
     data = await request.get_data(cache=False, as_text=False)
-    return Visit(services(), rate_limits(), client(), cast(bytes, data))
+    prefer = ",".join(request.headers.getlist("Prefer"))
+    return Visit(services(), rate_limits(), client(), cast(bytes, data), prefer)
 
 
 async def body(model: type[T]) -> T:

@@ -15,6 +15,7 @@ from quart import Quart
 
 from contrib.fuzz import server
 from contrib.fuzz.targets import empty_ledger
+from ledger.operations.mint import NewMintQuote
 from plugin.http import app as http_app
 from plugin.http import counter
 from plugin.http.connection import MeteredBody
@@ -23,9 +24,20 @@ from plugin.methods.table import METHODS
 from plugin.options import parse
 
 DOCUMENTS = ["/v1/info", "/v1/keys", "/v1/keysets"]
-POSTS = ["/v1/swap", "/v1/checkstate", "/v1/restore", "/v1/mint/bolt11", "/v1/mint/onchain"]
+POSTS = [
+    "/v1/swap",
+    "/v1/checkstate",
+    "/v1/restore",
+    "/v1/mint/bolt11",
+    "/v1/mint/onchain",
+    "/v1/mint/quote/bolt11",
+    "/v1/melt/bolt11",
+    "/v1/melt/onchain",
+    "/v1/melt/quote/bolt12",
+]
 GENERATOR = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
 POINT = "02" + "11" * 32
+QUOTES = ["/v1/mint/quote/bolt11", "/v1/melt/quote/bolt11", "/v1/mint/quote/onchain", "/v1/melt/quote/bolt12"]
 
 
 @pytest.fixture
@@ -159,6 +171,53 @@ async def test_an_answer_and_a_refusal_are_the_same_from_both(
     assert len(answered) == 1
 
 
+def a_mint_quote(app: Quart, request: str) -> str:
+    ledger = cast(Any, app.extensions["nutbolt"]).ledger
+    quote = NewMintQuote("some-quote_1", "bolt11", "sat", request, 8, 2**31, None, payment_hash=b"h" * 32)
+    return str(ledger.create_mint_quote(quote).result().quote)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("length", [10, 2000])
+async def test_a_quote_is_the_same_from_both(app: Quart, answered: list[object], length: int, encoding: str) -> None:
+    place = f"/v1/mint/quote/bolt11/{a_mint_quote(app, 'l' * length)}"
+    ours = await ask(app, get(place, f"Accept-Encoding: {encoding}"))
+    assert len(answered) == 1
+    assert ours == await ask(app, get(f"{place}?plainly", f"Accept-Encoding: {encoding}"))
+    assert len(answered) == 1
+    assert ours[0] == "HTTP/1.1 200 "
+
+
+@pytest.mark.parametrize("quote_id", ["none", "x" * 64])
+@pytest.mark.parametrize("path", QUOTES)
+async def test_a_quote_that_is_not_there_is_refused_alike(
+    app: Quart, answered: list[object], path: str, quote_id: str
+) -> None:
+    ours = await ask(app, get(f"{path}/{quote_id}"))
+    assert len(answered) == 1
+    assert ours == await ask(app, get(f"{path}/{quote_id}?plainly"))
+    assert ours[0] == "HTTP/1.1 400 "
+
+
+@pytest.mark.parametrize("quote_id", ["", "%41", "x" * 65, "a/b", "é"])
+async def test_what_no_quote_is_called_is_left_to_the_application(
+    app: Quart, answered: list[object], quote_id: str
+) -> None:
+    status, _, body = await ask(app, f"GET /v1/mint/quote/bolt11/{quote_id} HTTP/1.1\r\nHost: m\r\n\r\n".encode())
+    assert status == "HTTP/1.1 400 "
+    assert not answered
+    assert body or quote_id == "é"  # which is no HTTP at all
+
+
+async def test_quotes_are_counted_together(app: Quart) -> None:
+    """A number for each of them would have no limit."""
+    registry = cast(Any, app.extensions[http_app.METRICS]).registry
+    route = {"route": "/v1/mint/quote/bolt11/<quote_id>", "method": "GET", "status": "400"}
+    for number, path in enumerate(["a", "b", "a?plainly"], start=1):
+        await ask(app, get(f"/v1/mint/quote/bolt11/{path}"))
+        assert registry.get_sample_value("nutbolt_http_requests_total", route) == number
+
+
 async def test_a_long_list_is_compressed_for_who_reads_that(app: Quart, answered: list[object]) -> None:
     body = json.dumps({"Ys": [GENERATOR] * 50})
     plain = await ask(app, post("/v1/checkstate", body))
@@ -279,3 +338,20 @@ async def test_a_body_that_is_too_long_is_refused_by_the_application(app: Quart,
 async def test_who_leaves_leaves_nothing_behind(app: Quart, end: int | None) -> None:
     await server.converse(app, [post("/v1/swap", "{}")[:end]])
     assert MeteredBody._in_memory == 0
+
+
+async def test_nobody_waits_for_a_payment_on_behalf_of_who_has_left(
+    app: Quart, answered: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = []
+
+    async def melt(*_: object) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ends.append(asyncio.current_task())
+
+    monkeypatch.setattr(cast(Any, app.extensions["nutbolt"]).methods["bolt11"], "melt", melt)
+    body = json.dumps({"quote": "q", "inputs": [{"amount": 1, "id": "00", "secret": "s", "C": POINT}]})
+    assert await server.converse(app, [post("/v1/melt/bolt11", body)]) == b""
+    assert len(ends) == len(answered) == 1

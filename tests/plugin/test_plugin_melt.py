@@ -560,9 +560,10 @@ def test_no_quote_for_an_invoice_that_the_operator_has_paid(mint: Mint, purse: P
     ],
     ids=["plain", "case", "among others", "two headers"],
 )
-def test_the_prefer_header_asks_for_an_asynchronous_melt(mint: Mint, purse: Purse, headers: Any) -> None:
+@pytest.mark.parametrize("path", ["/v1/melt/bolt11", "/v1/melt/bolt11?plainly"], ids=["counter", "framework"])
+def test_the_prefer_header_asks_for_an_asynchronous_melt(mint: Mint, purse: Purse, headers: Any, path: str) -> None:
     melt = purse.prepare(mint.invoice(behaviour=Behaviour.hold()))
-    answer = mint.http.post("/v1/melt/bolt11", json=melt.body, headers=headers)
+    answer = mint.http.post(path, json=melt.body, headers=headers)
     assert (answer.status_code, answer.json()["state"]) == (200, "PENDING")
     mint.node.wait_for_part(str(melt.invoice))
     mint.node.release(str(melt.invoice))
