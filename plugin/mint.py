@@ -25,7 +25,7 @@ from plugin.http import server
 from plugin.http.limits import RateLimits
 from plugin.http.subscriptions import Hub
 from plugin.http.tls import Tls
-from plugin.lean import spare_what_stays
+from plugin.lean import shorten_pauses
 from plugin.methods.lightning import Lightning, LightningMethod
 from plugin.methods.method import Method
 from plugin.methods.method import Mint as MintParts
@@ -269,7 +269,7 @@ class Mint:
             settings, ledger, methods, verdicts, payouts, resolver, hub, solvency, self._metrics, overview
         )
         http_app.install(self._app, self.services)
-        spare_what_stays()
+        shorten_pauses()
         self._why_not_ready = None
         log.info("the mint is ready at %s", self.url)
 

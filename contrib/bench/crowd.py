@@ -24,6 +24,8 @@ from websockets.asyncio.client import ClientConnection, connect
 
 CONNECTIONS = 150
 """Most that are open at once; an arrival that finds none free waits for one, and its time with it."""
+IDLE_S = 2.0
+"""A connection that has not been used for so long is not used again: the mint closes it after a few seconds."""
 FILTERS = 500
 """Melts in one subscription."""
 MELT_QUOTE = "bolt11_melt_quote"
@@ -70,17 +72,24 @@ class Connections:
 
     def __init__(self, host: str, port: int, most: int) -> None:
         self._host, self._port = host, port
-        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._idle: list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = []
         self._slots = asyncio.Semaphore(most)
 
     @asynccontextmanager
     async def _one(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
         async with self._slots:
-            while self._idle and self._idle[-1][0].at_eof():
-                self._idle.pop()  # the mint has closed it in the meantime
-            pair = self._idle.pop() if self._idle else await asyncio.open_connection(self._host, self._port)
+            pair = self._take() or await asyncio.open_connection(self._host, self._port)
             yield pair
-            self._idle.append(pair)
+            if not pair[1].is_closing():
+                self._idle.append((time.monotonic(), *pair))
+
+    def _take(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        while self._idle:
+            used_s, reader, writer = self._idle.pop()
+            if used_s > time.monotonic() - IDLE_S:
+                return reader, writer
+            writer.close()
+        return None
 
     async def post(self, path: str, body: str) -> Any:
         """The JSON of the answer. Raises CrowdError if that is not 200."""
@@ -90,6 +99,8 @@ class Connections:
             answer = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
             length = int(answer.partition("content-length:")[2].split("\r\n", 1)[0])
             content = await reader.readexactly(length)
+            if "connection: close" in answer:
+                writer.close()
             if not answer.startswith("http/1.1 200"):
                 raise CrowdError(f"{path}: {answer.splitlines()[0]} {content!r}")
             return json.loads(content)

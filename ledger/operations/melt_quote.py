@@ -386,12 +386,12 @@ def to_pending(db: apsw.Connection, row: Row) -> PendingMelt:
 
 def count_pending(db: apsw.Connection) -> int:
     """How many melts are in flight."""
-    return int(db.execute("SELECT count(*) FROM melt_quotes WHERE state = 'PENDING'").get)
+    return int(db.execute("SELECT melts FROM in_flight").get)
 
 
 def sum_pending_msat(db: apsw.Connection) -> int:
     """What the destinations of all melts in flight shall receive."""
-    return int(db.execute("SELECT coalesce(sum(amount_msat), 0) FROM melt_quotes WHERE state = 'PENDING'").get)
+    return int(db.execute("SELECT msat FROM in_flight").get)
 
 
 def oldest_begun_at(db: apsw.Connection) -> int | None:

@@ -174,7 +174,7 @@ class Writer:
             self._connection.execute("ROLLBACK TO operation")
             self._connection.execute("RELEASE operation")
             if isinstance(error, LedgerError):
-                return error
+                return error.with_traceback(None)  # which knows of the job: a cycle
             log.exception("an operation of the ledger failed (%s); it changed nothing", job.operation)
             return StorageError(f"an operation of the ledger failed ({job.operation}): {error}")
         self._connection.execute("RELEASE operation")

@@ -387,6 +387,7 @@ class ImpatientServer(TCPServer):
         with self.config.connections.admit(name[0] if isinstance(name, tuple) else None) as admitted:
             if admitted:
                 await super().run()
+                self.__dict__.pop("protocol", None)  # it knows of us: a cycle, and all of the connection hangs on it
             else:
                 self.writer.transport.abort()
 

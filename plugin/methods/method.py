@@ -154,7 +154,10 @@ class Method(ABC):
         # A client that goes away cancels this coroutine, but neither the hold nor the payment.
         begun = await asyncio.shield(self._mint.supervisor.spawn("melt", self._begin_or_refuse(request)))
         if isinstance(begun, Exception):
-            raise begun
+            try:
+                raise begun
+            finally:
+                del begun  # it knows of this frame: a cycle
         pending, outcome = begun
         wait_s = self._wait_s(prefer_async)
         if wait_s > 0:

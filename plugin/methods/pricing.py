@@ -165,7 +165,10 @@ class Pricing:
         )
         search.add_done_callback(self._search_ended)
         await asyncio.wait([search])
-        return search.result()
+        try:
+            return search.result()
+        finally:
+            del search  # what it has raised knows of this frame: a cycle
 
     def _search_ended(self, search: asyncio.Task[Route]) -> None:
         self._searches.release()

@@ -79,6 +79,9 @@ def test_outstanding_is_by_unit(busy: Mint) -> None:
         ("UPDATE receipts SET amount = amount + 1", "a mint quote's paid or issued amount"),
         ("UPDATE mint_quotes SET amount_paid = amount_paid + 1", "a mint quote's paid or issued amount"),
         ("UPDATE mint_quotes SET amount_issued = 0", "a mint quote's paid or issued amount"),
+        ("UPDATE in_flight SET melts = melts + 1", "the melts in flight are not as many"),
+        ("UPDATE in_flight SET msat = msat + 1", "or not over as much, as is written down"),
+        ("UPDATE melt_quotes SET amount_msat = 1 WHERE state = 'PENDING'", "or not over as much, as is written down"),
     ],
 )
 def test_tampering_is_found(busy: Mint, tampering: str, fault: str) -> None:

@@ -32,7 +32,7 @@ LOCALS: dict[str, dict[str, Any]] = {
 }
 """What statements are made of that are put together when they are run."""
 WITHOUT_A_PLAN = {"BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE"}
-SMALL = {"ledger", "keysets", "method_books", "sqlite_schema"}
+SMALL = {"ledger", "keysets", "method_books", "in_flight", "sqlite_schema"}
 """Tables that don't grow with what wallets do."""
 AUDIT = "it is what cashu-audit and a backup are for: every figure is recomputed from every row"
 IN_FLIGHT = "of what is in flight, at most cashu-max-pending-melts"
@@ -50,8 +50,6 @@ SCANS = {
     "exposure.owed_msat": "of quotes that are paid and not issued in full",
     "melt_quote.pending": IN_FLIGHT,
     "melt_quote.pending_payouts": IN_FLIGHT,
-    "melt_quote.count_pending": IN_FLIGHT,
-    "melt_quote.sum_pending_msat": IN_FLIGHT,
     "node.note_rollback": "once, when the node's database was put back to an older copy",
     "quotes._select": "for the operator's list: from the newest on, until its limit is filled",
     "report.waiting": IN_FLIGHT,

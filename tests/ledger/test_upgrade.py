@@ -29,6 +29,7 @@ STEPS = {
     "0004_operator.sql": "59b31b4239ee142f23a4dfe7833ee533a0afe02fa9ce63c9ce94f248036803e2",
     "0005_growth.sql": "59299ad049ab7d7a965726e3e76ef964014f730cae455e838d06fd5d113dcb06",
     "0006_report.sql": "d579f4cb873722320a22e63c54a7f9a9409520ce79c4440ef5118e5d338d9376",
+    "0007_in_flight.sql": "ed63a5ad78e9af089fb90b1a8afc6970cdbc86a53ea81aea0669fe0899b55458",
 }
 """The digests of the schema's steps. A new step is added here with its own; none is ever changed: a ledger that has
 gone through it would not have the change."""

@@ -273,6 +273,21 @@ async def test_an_answer_leaves_hardly_anything_to_the_collector_of_garbage(
     assert await left(50) - await left(1) < 49 * (most + 1)
 
 
+@pytest.mark.parametrize(
+    ("request_", "most"),
+    [(get("/v1/info"), 0), (get("/v1/info", "Connection: close"), 0), (get("/v1/info?plainly"), 15)],
+    ids=["kept", "closed", "framework"],
+)
+async def test_nor_does_a_connection(app: Quart, request_: bytes, most: int) -> None:
+    count, left = 50, 0
+    for _ in range(2):
+        gc.collect()
+        for _ in range(count):
+            await server.converse(app, [request_, b"", b""])
+        left = gc.collect()
+    assert left < count * (most + 1)
+
+
 @pytest.mark.parametrize(("request_", "code"), [(get("/v1/keys"), None), (post("/v1/swap", "{}"), 10000)])
 async def test_what_is_answered_here_is_counted(app: Quart, request_: bytes, code: int | None) -> None:
     registry = cast(Any, app.extensions[http_app.METRICS]).registry
