@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from contrib.bench import PARTS, compare, page
+from contrib.bench import PARTS, compare, page, watching
 from contrib.bench.compare import THEM, US
 from contrib.bench.flows import FLOWS
 
@@ -71,12 +71,12 @@ def test_a_measurement_that_is_made_again_leaves_what_was_written_by_hand(
     monkeypatch.setattr(page, "PAGE", tmp_path / "b.md")
     page.PAGE.write_text(f"# Above\n\n{page.BEGIN}\nold\n{page.END}\n\nbelow\n")
     for seconds in (1, 2):
-        page.write_part("compare", page.dated(MEASURED, seconds))
+        page.write_part("compare", page.dated(MEASURED, seconds, 1.5))
     text = page.PAGE.read_text()
     assert text.startswith("# Above\n")
     assert text.endswith("\nbelow\n")
     assert "old" not in text
-    assert text.count("## Beside nutshell") == 1
+    assert text.count("## Beside nutshell") == text.count("1.5 % of the CPU time taken by the host") == 1
     assert json.loads(page.DATA.read_text())["compare"]["seconds"] == 2
     assert (tmp_path / compare.CHART).read_text() == compare.illustrations(MEASURED)[compare.CHART]
 
@@ -85,3 +85,16 @@ def test_every_flow_is_described() -> None:
     for flow in FLOWS.values():
         assert flow.title
         assert min(flow.counts) >= 40  # else a round is over before it has begun
+
+
+def test_what_the_host_took_is_a_share_of_all_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    stolen, now = iter([10.0, 13.0]), iter([100.0, 110.0])
+    monkeypatch.setattr(watching, "_stolen_s", lambda: next(stolen))
+    monkeypatch.setattr(watching.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(watching.os, "cpu_count", lambda: 2)
+    assert watching.Theft().percent() == 15.0
+
+
+def test_a_system_that_does_not_say_it_took_nothing_that_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "_stolen_s", lambda: None)
+    assert watching.Theft().percent() is None

@@ -26,7 +26,7 @@ def main() -> None:
     """Set up, measure, write down."""
     options = _options()
     bootstrap.enter("bench")
-    from contrib.bench import page  # noqa: PLC0415 - needs the environment
+    from contrib.bench import page, watching  # noqa: PLC0415 - need the environment
 
     if options.part == "render":
         page.render_again()
@@ -34,8 +34,8 @@ def main() -> None:
     if importlib.util.find_spec(PARTS[options.part]) is None:
         sys.exit(f"{options.part}: this measurement is not here")
     module = importlib.import_module(PARTS[options.part])
-    begun = time.monotonic()
-    part = page.dated(module.run(options), time.monotonic() - begun)
+    begun, theft = time.monotonic(), watching.Theft()
+    part = page.dated(module.run(options), time.monotonic() - begun, theft.percent())
     print(module.render(part), flush=True)
     if not (options.quick or options.only or options.without_nutshell or options.pending or options.sizes):
         page.write_part(options.part, part)

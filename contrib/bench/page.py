@@ -27,8 +27,8 @@ Part = dict[str, Any]
 """What the JSON holds of one measurement, and when and on what it ran."""
 
 
-def dated(part: Part, seconds: float) -> Part:
-    """A measurement with its date and place; as it will be read again."""
+def dated(part: Part, seconds: float, stolen_percent: float | None) -> Part:
+    """A measurement with its date and place; as it will be read again. `stolen_percent`: see `watching.Theft`."""
     found: Part = json.loads(json.dumps(part))
     return found | {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -37,6 +37,7 @@ def dated(part: Part, seconds: float) -> Part:
         "cpu": _cpu(),
         "cpus": os.cpu_count(),
         "load_before": _load_average(),
+        "stolen_percent": stolen_percent,
         "versions": {"python": platform.python_version(), "sqlite": apsw.sqlite_lib_version()},
     }
 
@@ -92,6 +93,8 @@ def render(parts: dict[str, Part]) -> str:
         text = importlib.import_module(PARTS[name]).render(part).strip()
         versions = ", ".join(f"{program} {version}" for program, version in part["versions"].items())
         place = f"{part['cpus']} CPUs ({part['cpu']}), load average before: {part['load_before']}"
+        if part.get("stolen_percent") is not None:
+            place += f", {part['stolen_percent']} % of the CPU time taken by the host"
         blocks.append(
             f"{text}\n\n*{part['date']}, {part['seconds']} s, commit {part['commit']}; {place}; {versions}*\n"
         )
