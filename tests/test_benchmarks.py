@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -90,8 +91,8 @@ def test_every_flow_is_described() -> None:
 def test_what_the_host_took_is_a_share_of_all_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     stolen, now = iter([10.0, 13.0]), iter([100.0, 110.0])
     monkeypatch.setattr(watching, "_stolen_s", lambda: next(stolen))
-    monkeypatch.setattr(watching.time, "monotonic", lambda: next(now))
-    monkeypatch.setattr(watching.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(watching, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    monkeypatch.setattr(watching, "os", SimpleNamespace(cpu_count=lambda: 2))
     assert watching.Theft().percent() == 15.0
 
 
