@@ -224,18 +224,23 @@ def _quote_faults(db: apsw.Connection) -> list[str]:
         "SELECT DISTINCT q.n FROM promises p JOIN melt_quotes q ON q.n = p.melt_quote"
         " WHERE p.c_ IS NULL AND q.state <> 'PENDING'",
     )
-    counted = fetch_all(
-        db,
-        "SELECT 1 FROM in_flight f WHERE (f.melts, f.msat) <>"
-        " (SELECT count(*), coalesce(sum(amount_msat), 0) FROM melt_quotes WHERE state = 'PENDING')",
-    )
     return [
         *("a mint quote's paid or issued amount is not what its rows sum to" for _ in issued),
         *(f"issue no. {n}: its promises are not what it took from its quotes" for (n,) in operations),
         *(f"melt quote no. {n}: its state and its held proofs do not fit" for (n,) in held),
         *(f"melt quote no. {n}: it is over, and blank outputs are still held for it" for (n,) in blank),
-        *("the melts in flight are not as many, or not over as much, as is written down" for _ in counted),
+        *("the melts in flight are not as many, or not over as much, as is written down" for _ in _miscounted(db)),
     ]
+
+
+def _miscounted(db: apsw.Connection) -> list[tuple[int]]:
+    if not db.table_exists(None, "in_flight"):
+        return []  # a copy of an older release's ledger
+    return fetch_all(
+        db,
+        "SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM in_flight WHERE (melts, msat) ="
+        " (SELECT count(*), coalesce(sum(amount_msat), 0) FROM melt_quotes WHERE state = 'PENDING'))",
+    )
 
 
 def _chain_faults(db: apsw.Connection) -> list[str]:

@@ -87,6 +87,8 @@ class Ledger:
             self.keysets = keyset.load(db, seed)
             self.policy = policy.load(db)
             """What the operator has decided, as of the last commit that changed it."""
+        if melt_quote.recount_pending(database.writer):
+            log.error("the melts in flight were not as many, or not over as much, as was written down: counted again")
         self._writer = Writer(database.writer, self._begin, self._publish)
 
     # --- life ---------------------------------------------------------------------------------------------------

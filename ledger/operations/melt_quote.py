@@ -389,6 +389,16 @@ def count_pending(db: apsw.Connection) -> int:
     return int(db.execute("SELECT melts FROM in_flight").get)
 
 
+def recount_pending(db: apsw.Connection) -> bool:
+    """Count the melts in flight, and write it down if it differed from what was: tells that. There is no transaction
+    under way."""
+    counted = db.execute("SELECT count(*), coalesce(sum(amount_msat), 0) FROM melt_quotes WHERE state = 'PENDING'").get
+    if db.execute("SELECT melts, msat FROM in_flight").get == counted:
+        return False
+    db.execute("INSERT OR REPLACE INTO in_flight (one, melts, msat) VALUES (1, ?, ?)", counted)
+    return True
+
+
 def sum_pending_msat(db: apsw.Connection) -> int:
     """What the destinations of all melts in flight shall receive."""
     return int(db.execute("SELECT msat FROM in_flight").get)

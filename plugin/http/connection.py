@@ -386,8 +386,10 @@ class ImpatientServer(TCPServer):
         name = self.writer.get_extra_info("peername")
         with self.config.connections.admit(name[0] if isinstance(name, tuple) else None) as admitted:
             if admitted:
-                await super().run()
-                self.__dict__.pop("protocol", None)  # it knows of us: a cycle, and all of the connection hangs on it
+                try:
+                    await super().run()
+                finally:
+                    self.__dict__.pop("protocol", None)  # it knows of us: a cycle, and the whole connection hangs on it
             else:
                 self.writer.transport.abort()
 

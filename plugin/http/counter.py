@@ -168,8 +168,7 @@ class Stream:
     def _reads_gzip(self) -> bool:
         return _reads_gzip(self._header(b"accept-encoding")[:MAX_ENCODING_LENGTH])
 
-    async def _say(self, model: BaseModel) -> None:
-        body = model.model_dump_json().encode()
+    async def _say(self, body: bytes) -> None:
         if len(body) < COMPRESS_FROM_BYTES or not self._reads_gzip():
             await self._send(body)
         else:
@@ -243,11 +242,11 @@ class FindingStream(Stream):
         await super().handle(event)
         if isinstance(event, EndBody) and not self._closed:
             try:
-                quote = self._find(self._enter(), self._quote_id)
+                body = _write(self._find(self._enter(), self._quote_id))
             except Exception as error:
                 await self._refuse(error)
                 return
-            await self._say(quote)
+            await self._say(body)
 
 
 class AnsweringStream(Stream):
@@ -270,7 +269,7 @@ class AnsweringStream(Stream):
         try:
             self._visitor = self._admit()
         except TooManyRequestsError as error:
-            self._body.refuse(error)
+            self._body.refuse(error.with_traceback(None))
         if (reason := self._counter.why_not_ready()) is not None and not self._body.is_refused:
             self._body.refuse(NotReadyError(reason))
         if self._body.is_refused:
@@ -314,19 +313,26 @@ class AnsweringStream(Stream):
             answer = await self._work()
         except Exception as error:
             await self._refuse(error)
+            error.__traceback__ = None  # the body may have raised it, and keep it: a cycle
         else:
             await self._say(answer)
 
-    async def _work(self) -> BaseModel:
+    async def _work(self) -> bytes:
         self._task = asyncio.current_task()
         try:
-            data = await self._body
-            counter = self._counter
-            visit = Visit(counter.services, counter.limits, self._visitor, data, self._header(b"prefer"))
-            return await self._answering(visit)
+            return _write(await self._answering(await self._visit()))
         finally:
             self._task = None
             self._body.clear()
+
+    async def _visit(self) -> Visit:
+        data = await self._body
+        self._body.clear()  # not only when a payment is over: there is a limit to all bodies together
+        return Visit(self._counter.services, self._counter.limits, self._visitor, data, self._header(b"prefer"))
+
+
+def _write(answer: BaseModel) -> bytes:
+    return answer.model_dump_json().encode()
 
 
 @lru_cache(ENCODINGS_KEPT)

@@ -168,7 +168,7 @@ class Hub:
     async def subscribe(self, subscription: Subscription, accepted: str) -> None:
         """Register; then send `accepted`, the present state of every filter, and what changed since.
 
-        Raises LedgerError for an unknown quote or a `Y` that is no point; then nothing is registered."""
+        Raises LedgerError for an unknown quote or a `Y` without a point's form; then nothing is registered."""
         connection = subscription.connection
         connection.subscriptions[subscription.sub_id] = subscription
         for key in subscription.filters:

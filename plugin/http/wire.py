@@ -39,9 +39,10 @@ T = TypeVar("T", bound=BaseModel)
 S = TypeVar("S")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Visit:
-    """One request to the mint: who asks, and what was sent. `prefer`: the headers of that name (RFC 7240)."""
+    """One request to the mint: who asks, and what was sent, until it is read. `prefer`: the headers of that name
+    (RFC 7240)."""
 
     services: Services
     limits: RateLimits
@@ -54,9 +55,11 @@ class Visit:
         self.limits.charge(self.client, budget, cost)
 
     def read(self, model: type[T]) -> T:
-        """The body as a model. Raises 10000 with the first thing that is wrong, and TooManyRequestsError."""
-        self.charge(REQUESTS, cost_of_bytes(len(self.data)))
-        return parse(model, self.data)
+        """The body as a model; its bytes are not kept for as long as a payment may take. Raises 10000 with the first
+        thing that is wrong, and TooManyRequestsError."""
+        data, self.data = self.data, b""
+        self.charge(REQUESTS, cost_of_bytes(len(data)))
+        return parse(model, data)
 
 
 async def visit() -> Visit:

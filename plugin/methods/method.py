@@ -43,8 +43,19 @@ For shorter ones that costs more than it gains: each call of libsecp256k1 hands 
 
 log = logging.getLogger(__name__)
 
+Beginning = tuple[MeltQuote, asyncio.Future[MeltQuote]] | LedgerError | StorageError
+"""A melt that is PENDING now, and its outcome; or why it isn't."""
+
 T = TypeVar("T")
 Request = TypeVar("Request", bound=SwapRequest | MintRequest | MintBatchRequest | MeltRequest)
+
+
+def _expect_nothing(beginning: asyncio.Task[Beginning]) -> None:
+    """The client left while its melt was begun: nobody waits for the outcome, for as long as that may take."""
+    if not beginning.cancelled() and beginning.exception() is None:
+        begun = beginning.result()
+        if isinstance(begun, tuple):
+            begun[1].cancel()
 
 
 async def perform(operation: Callable[[Request], Future[T]], request: Request) -> T:
@@ -152,20 +163,27 @@ class Method(ABC):
         20004 if the payment failed for certain.
         """
         # A client that goes away cancels this coroutine, but neither the hold nor the payment.
-        begun = await asyncio.shield(self._mint.supervisor.spawn("melt", self._begin_or_refuse(request)))
+        beginning = self._mint.supervisor.spawn("melt", self._begin_or_refuse(request))
+        try:
+            begun = await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            beginning.add_done_callback(_expect_nothing)
+            raise
         if isinstance(begun, Exception):
             try:
                 raise begun
             finally:
                 del begun  # it knows of this frame: a cycle
         pending, outcome = begun
-        wait_s = self._wait_s(prefer_async)
-        if wait_s > 0:
-            await asyncio.wait([outcome], timeout=wait_s)
-        if not outcome.done() or outcome.cancelled():
+        try:
+            wait_s = self._wait_s(prefer_async)
+            if wait_s > 0:
+                await asyncio.wait([outcome], timeout=wait_s)
+            if not outcome.done() or outcome.cancelled():
+                return pending
+            quote = outcome.result()
+        finally:
             outcome.cancel()
-            return pending
-        quote = outcome.result()
         if quote.state is MeltQuoteState.UNPAID:
             raise LedgerError(Code.PAYMENT_FAILED, quote.error or "the payment failed")
         return quote
@@ -175,9 +193,7 @@ class Method(ABC):
             return 0.0
         return self._settings.async_grace_ms / 1000 if prefer_async else float(self._settings.sync_wait_s)
 
-    async def _begin_or_refuse(
-        self, request: MeltRequest
-    ) -> tuple[MeltQuote, asyncio.Future[MeltQuote]] | LedgerError | StorageError:
+    async def _begin_or_refuse(self, request: MeltRequest) -> Beginning:
         """A refusal is returned, not raised: the client may be gone, and an exception that nobody awaits is a bug."""
         try:
             return await self._begin(request)

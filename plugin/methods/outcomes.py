@@ -13,7 +13,7 @@ class Outcomes:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._waiting: dict[str, list[asyncio.Future[MeltQuote]]] = {}
+        self._waiting: dict[str, set[asyncio.Future[MeltQuote]]] = {}
 
     def on_event(self, event: Event) -> None:
         """A subscriber to the ledger's events; called in the writer's thread."""
@@ -21,14 +21,14 @@ class Outcomes:
             self._loop.call_soon_threadsafe(self._wake, event.quote)
 
     def _wake(self, quote: MeltQuote) -> None:
-        for future in self._waiting.pop(quote.quote, []):
+        for future in self._waiting.pop(quote.quote, set()):
             if not future.done():
                 future.set_result(quote)
 
     def expect(self, quote_id: str) -> asyncio.Future[MeltQuote]:
         """A future for the next outcome of this melt. Make it before the payment is sent; cancel it to give up."""
         future: asyncio.Future[MeltQuote] = self._loop.create_future()
-        self._waiting.setdefault(quote_id, []).append(future)
+        self._waiting.setdefault(quote_id, set()).add(future)
         future.add_done_callback(lambda done: self._forget(quote_id, done))
         return future
 
@@ -39,6 +39,7 @@ class Outcomes:
                 future.cancel()
 
     def _forget(self, quote_id: str, future: asyncio.Future[MeltQuote]) -> None:
-        others = [f for f in self._waiting.pop(quote_id, []) if f is not future]
-        if others:
-            self._waiting[quote_id] = others
+        waiting = self._waiting.get(quote_id, set())
+        waiting.discard(future)
+        if not waiting:
+            self._waiting.pop(quote_id, None)

@@ -50,6 +50,8 @@ SCANS = {
     "exposure.owed_msat": "of quotes that are paid and not issued in full",
     "melt_quote.pending": IN_FLIGHT,
     "melt_quote.pending_payouts": IN_FLIGHT,
+    "audit._miscounted": AUDIT,
+    "melt_quote.recount_pending": f"{IN_FLIGHT}; once, when the mint starts",
     "node.note_rollback": "once, when the node's database was put back to an older copy",
     "quotes._select": "for the operator's list: from the newest on, until its limit is filled",
     "report.waiting": IN_FLIGHT,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from ledger import curve
 from ledger.errors import Code
 from ledger.models import MAX_ARRAY_LENGTH, CheckStateRequest, ProofState, ProofStateEntry, RestoreRequest
 from tests.ledger.helpers import NO_POINT, Mint, Wallet, changed, messages, proof_y, refused
 
+OFF_CURVE = "02" + "00" * 31 + "05"
 UNSEEN = "02" + "79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
 
 
@@ -42,6 +44,13 @@ def test_a_y_may_be_in_upper_case(mint: Mint, alice: Wallet) -> None:
 def test_a_y_that_is_no_point_is_refused(mint: Mint, y: str) -> None:
     with refused(mint, Code.TRANSACTION_REJECTED):
         mint.ledger.check_state(CheckStateRequest(Ys=[UNSEEN, y]))
+
+
+def test_a_y_of_the_right_form_that_is_no_point_is_unspent(mint: Mint) -> None:
+    with pytest.raises(ValueError, match="public key"):
+        curve.parse_point(bytes.fromhex(OFF_CURVE))
+    (entry,) = mint.ledger.check_state(CheckStateRequest(Ys=[OFF_CURVE])).states
+    assert entry.state is ProofState.UNSPENT
 
 
 def test_more_ys_than_the_limit_are_refused(mint: Mint) -> None:

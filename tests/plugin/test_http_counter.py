@@ -6,6 +6,7 @@ import asyncio
 import gc
 import gzip
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +16,7 @@ from quart import Quart
 
 from contrib.fuzz import server
 from contrib.fuzz.targets import empty_ledger
+from ledger.errors import Code, LedgerError
 from ledger.operations.mint import NewMintQuote
 from plugin.http import app as http_app
 from plugin.http import counter
@@ -288,6 +290,17 @@ async def test_nor_does_a_connection(app: Quart, request_: bytes, most: int) -> 
     assert left < count * (most + 1)
 
 
+@pytest.mark.parametrize("reason", ["the mint is starting", None], ids=["not ready", "too often"])
+async def test_nor_does_a_refusal_of_who_may_not_come_in(tmp_path: Path, reason: str | None) -> None:
+    app, count, left = refusing(reason, "0" if reason else "1")(tmp_path), 50, 0
+    for _ in range(2):
+        gc.collect()
+        answer = await server.converse(app, [post("/v1/swap", "{}"), b"", b""] * count)
+        left = gc.collect()
+    assert answer.count(b"HTTP/1.1 503" if reason else b"HTTP/1.1 429") >= 1
+    assert left < count
+
+
 @pytest.mark.parametrize(("request_", "code"), [(get("/v1/keys"), None), (post("/v1/swap", "{}"), 10000)])
 async def test_what_is_answered_here_is_counted(app: Quart, request_: bytes, code: int | None) -> None:
     registry = cast(Any, app.extensions[http_app.METRICS]).registry
@@ -353,6 +366,32 @@ async def test_a_body_that_is_too_long_is_refused_by_the_application(app: Quart,
 async def test_who_leaves_leaves_nothing_behind(app: Quart, end: int | None) -> None:
     await server.converse(app, [post("/v1/swap", "{}")[:end]])
     assert MeteredBody._in_memory == 0
+
+
+@pytest.mark.parametrize("form", ["", "?plainly"], ids=["counter", "framework"])
+async def test_while_a_payment_is_waited_for_its_request_is_not_kept(
+    app: Quart, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    kept = []
+
+    async def melt(*_request: object) -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+        kept.append((MeteredBody._in_memory, tracemalloc.get_traced_memory()[0]))
+        raise LedgerError(Code.PAYMENT_FAILED, "the payment failed")
+
+    monkeypatch.setattr(cast(Any, app.extensions["nutbolt"]).methods["bolt11"], "melt", melt)
+    body = json.dumps({"quote": "q", "inputs": [{"amount": 1, "id": "00", "secret": "s", "C": POINT}]})
+    request = post(f"/v1/melt/bolt11{form}", body + " " * 1_000_000)
+    pieces = [request[start : start + 60_000] for start in range(0, len(request), 60_000)]
+    tracemalloc.start()
+    try:
+        await server.converse(app, [*pieces, *[b""] * 5])
+    finally:
+        tracemalloc.stop()
+    ((bodies, all_together),) = kept
+    assert bodies == 0
+    assert all_together < 500_000
 
 
 async def test_nobody_waits_for_a_payment_on_behalf_of_who_has_left(

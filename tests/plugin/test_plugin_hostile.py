@@ -303,12 +303,13 @@ NO_POINTS = {
     "other digits": "02" + "١" * 64,
     "uncompressed": GENERATOR_UNCOMPRESSED,
 }
-OFF_CURVE = {
-    "not on the curve": NOT_ON_CURVE,
+NO_FORM = {
     "beyond the field": "02" + "ff" * 32,
+    "the field's order": "02" + "ff" * 27 + "fefffffc2f",
     "prefix 04": "04" + "79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798",
     "prefix 00": "00" * 33,
 }
+OFF_CURVE = {"not on the curve": NOT_ON_CURVE, **NO_FORM}
 NO_KEYSETS = {
     **NO_TEXTS,
     "empty": "",
@@ -393,7 +394,7 @@ FIELDS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     (MELT, "outputs.0.B_", NO_POINTS | OFF_CURVE),
     (MELT, "prefer_async", {"text": "true", "one": 1, "zero": 0, "empty": "", "array": []}),
     (CHECK_STATE, "Ys", {name: value for name, value in NO_LISTS.items() if name != "empty"}),
-    (CHECK_STATE, "Ys.0", NO_POINTS | OFF_CURVE),
+    (CHECK_STATE, "Ys.0", NO_POINTS | NO_FORM),
     (RESTORE, "outputs", {name: value for name, value in NO_LISTS.items() if name != "empty"}),
     (RESTORE, "outputs.0.B_", NO_POINTS),
     (RESTORE, "outputs.0.id", NO_TEXTS),

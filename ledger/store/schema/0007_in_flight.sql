@@ -1,5 +1,6 @@
 -- How many melts are in flight, and over how much: asked for by each that begins, and found without counting them. By
--- triggers, so that no operation can forget it; the audit counts.
+-- triggers, so that no operation can forget it. The audit counts, and so does each start: what is written here never
+-- keeps a payment from being settled.
 
 CREATE TABLE in_flight (
     one   INTEGER PRIMARY KEY CHECK (one = 1),
@@ -17,5 +18,5 @@ END;
 CREATE TRIGGER melt_ends AFTER UPDATE OF state ON melt_quotes
 WHEN new.state <> 'PENDING' AND old.state = 'PENDING'
 BEGIN
-    UPDATE in_flight SET melts = melts - 1, msat = msat - old.amount_msat;
+    UPDATE in_flight SET melts = max(0, melts - 1), msat = max(0, msat - old.amount_msat);
 END;
