@@ -22,7 +22,7 @@ SEND = "plugin.methods.verdict:Verdicts.pay"
 SETTLE = "ledger.ledger:Ledger.settle_melt"
 RELEASE = "ledger.ledger:Ledger.release_melt"
 WAKE = "plugin.methods.outcomes:Outcomes._wake"
-ANSWER_MELT = "plugin.http.melt:answer"
+ANSWER_MELT = "plugin.http.counter:_write"
 ANSWER = "plugin.http.counter:AnsweringStream._send"
 POINTS = (BEGIN, COMMITTED, SEND, SETTLE, RELEASE, WAKE, ANSWER_MELT, ANSWER)
 
