@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ledger import curve
 from ledger.conditions import pathways
 from ledger.conditions.secret import Condition, parse
 from ledger.conditions.witness import MAX_VERIFICATIONS, Budget
@@ -16,8 +17,8 @@ from ledger.models import BlindedMessage, Proof
 
 __all__ = ["has_condition", "most_checks", "require_met"]
 
-SIGNATURE_HEX_LENGTH = 128
-KEY_HEX_LENGTH = 66
+SIGNATURE_HEX_LENGTH = 2 * curve.SIGNATURE_BYTES
+KEY_HEX_LENGTH = 2 * curve.POINT_BYTES
 
 
 def has_condition(secret: str) -> bool:

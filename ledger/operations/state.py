@@ -26,9 +26,9 @@ def check(db: apsw.Connection, request: CheckStateRequest) -> CheckStateResponse
     if len(request.Ys) > MAX_ARRAY_LENGTH:
         raise LedgerError(Code.TOO_MANY_INPUTS, f"{len(request.Ys)} Ys; at most {MAX_ARRAY_LENGTH} are accepted")
     ys = [bytes.fromhex(y) for y in request.Ys]
-    known = inputs.states(db, ys)
     if not all(map(curve.is_point_like, ys)):
         raise LedgerError(Code.TRANSACTION_REJECTED, "a Y is not a compressed point")
+    known = inputs.states(db, ys)
     unseen = (ProofState.UNSPENT, None)
     states = []
     for y in ys:

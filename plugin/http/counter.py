@@ -88,13 +88,15 @@ class Counter:
             b"/v1/restore": state.find,
         }
         for method in methods:
-            name = method.name
-            self._found[f"/v1/mint/quote/{name}".encode()] = partial(mint.find_quote, name)
-            self._found[f"/v1/melt/quote/{name}".encode()] = partial(melt.find_quote, name)
-            self._answered[f"/v1/mint/quote/{name}".encode()] = partial(mint.create_quote, method)
-            self._answered[f"/v1/melt/quote/{name}".encode()] = partial(melt.create_quote, method)
-            self._answered[f"/v1/mint/{name}".encode()] = partial(mint.issue, name)
-            self._answered[f"/v1/melt/{name}".encode()] = partial(melt.pay, method)
+            mint_quotes, melt_quotes, mints, melts = (
+                f"/v1/{place}/{method.name}".encode() for place in ("mint/quote", "melt/quote", "mint", "melt")
+            )
+            self._found[mint_quotes] = partial(mint.find_quote, method)
+            self._found[melt_quotes] = partial(melt.find_quote, method)
+            self._answered[mint_quotes] = partial(mint.create_quote, method)
+            self._answered[melt_quotes] = partial(melt.create_quote, method)
+            self._answered[mints] = partial(mint.issue, method)
+            self._answered[melts] = partial(melt.pay, method)
 
     @property
     def services(self) -> Services:
@@ -118,7 +120,7 @@ class Counter:
             return ShowingStream(self, protocol, request, show)
         place, _, quote_id = request.target.rpartition(b"/")
         if (find := self._found.get(place)) is not None and QUOTE_ID.fullmatch(quote_id):
-            return FindingStream(self, protocol, request, find, (place, quote_id))
+            return FindingStream(self, protocol, request, find)
         return None
 
 
@@ -224,18 +226,11 @@ class ShowingStream(Stream):
 class FindingStream(Stream):
     """A quote is asked for."""
 
-    def __init__(
-        self,
-        counter: Counter,
-        protocol: StrictHttp1,
-        request: h11.Request,
-        find: Finding,
-        place: tuple[bytes, bytes],
-    ) -> None:
+    def __init__(self, counter: Counter, protocol: StrictHttp1, request: h11.Request, find: Finding) -> None:
         super().__init__(counter, protocol, request)
         self._find = find
-        self._quote_id = place[1].decode("ascii")
-        self._route = f"{place[0].decode('ascii')}/<quote_id>"
+        place, _, self._quote_id = self._route.rpartition("/")
+        self._route = f"{place}/<quote_id>"
 
     async def handle(self, event: ProtocolEvent) -> None:
         """Answer when the request has ended, which is at once."""

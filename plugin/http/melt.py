@@ -33,7 +33,7 @@ def blueprint(method: type[Method]) -> Blueprint:
     @operation_id(f"melt_quote_{name}")
     async def melt_quote(quote_id: str) -> Response:
         """A quote as it is now; asks nobody but the ledger, and never waits for a payment."""
-        return answer(find_quote(name, services(), quote_id))
+        return answer(find_quote(method, services(), quote_id))
 
     @routes.post(f"/v1/melt/{name}")
     @document_response(method.melt_quote)
@@ -57,9 +57,9 @@ async def create_quote(method: type[Method], visit: Visit) -> MeltQuote:
     return await visit.services.method(method.name).create_melt_quote(request)
 
 
-def find_quote(method: str, mint: Services, quote_id: str) -> MeltQuote:
+def find_quote(method: type[Method], mint: Services, quote_id: str) -> MeltQuote:
     """A quote as it is now."""
-    return mint.ledger.melt_quote(method, quote_id)
+    return mint.ledger.melt_quote(method.name, quote_id)
 
 
 async def pay(method: type[Method], visit: Visit) -> MeltQuote:

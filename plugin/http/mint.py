@@ -40,7 +40,7 @@ def blueprint(method: type[Method]) -> Blueprint:
     @operation_id(f"mint_quote_{name}")
     async def mint_quote(quote_id: str) -> Response:
         """A quote as it is now; asks nobody but the ledger."""
-        return answer(find_quote(name, services(), quote_id))
+        return answer(find_quote(method, services(), quote_id))
 
     @routes.post(f"/v1/mint/quote/{name}/check")
     @document_response(list[method.mint_quote])  # type: ignore[name-defined]
@@ -71,7 +71,7 @@ def blueprint(method: type[Method]) -> Blueprint:
     @operation_id(f"mint_{name}")
     async def mint() -> Response:
         """Ecash for a paid quote."""
-        return answer(await issue(name, await visit()))
+        return answer(await issue(method, await visit()))
 
     return routes
 
@@ -86,13 +86,13 @@ async def create_quote(method: type[Method], visit: Visit) -> MintQuote:
     return await visit.services.method(method.name).create_mint_quote(request)
 
 
-def find_quote(method: str, mint: Services, quote_id: str) -> MintQuote:
+def find_quote(method: type[Method], mint: Services, quote_id: str) -> MintQuote:
     """A quote as it is now."""
-    return mint.ledger.mint_quote(method, quote_id)
+    return mint.ledger.mint_quote(method.name, quote_id)
 
 
-async def issue(method: str, visit: Visit) -> SignaturesResponse:
+async def issue(method: type[Method], visit: Visit) -> SignaturesResponse:
     """Issue a quote."""
     request = visit.read(MintRequest)
     visit.charge(SIGNATURES, curve_work(request))
-    return await visit.services.method(method).issue(request)
+    return await visit.services.method(method.name).issue(request)
