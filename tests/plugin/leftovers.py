@@ -1,13 +1,16 @@
-"""What refusals at the door leave to the collector of garbage: `python -m tests.plugin.leftovers ready|often` prints
-how many objects of fifty requests. A process of its own: what else runs in that of the tests would be counted, too."""
+"""What requests leave to the collector of garbage: `python -m tests.plugin.leftovers` prints how many objects for each
+way of asking fifty times, as JSON. A process of its own: what else runs in that of the tests would be counted, too."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import sys
+import json
 import tempfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+
+from quart import Quart
 
 from contrib.fuzz import server
 from contrib.fuzz.targets import empty_ledger
@@ -17,25 +20,79 @@ from plugin.methods.table import METHODS
 from plugin.options import parse
 
 COUNT = 50
-REQUEST = b"POST /v1/swap HTTP/1.1\r\nHost: m\r\nContent-Length: 2\r\n\r\n{}"
+GET = b"GET /v1/info HTTP/1.1\r\nHost: m\r\n\r\n"
+CLOSED = b"GET /v1/info HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n"
+FRAMEWORK = b"GET /v1/info?plainly HTTP/1.1\r\nHost: m\r\n\r\n"
+POST = b"POST /v1/swap HTTP/1.1\r\nHost: m\r\nContent-Length: 2\r\n\r\n{}"
 
 
-async def main(way: str) -> None:
-    """Measure the second time, when all that is made once is there."""
-    limits = RateLimits(parse({"cashu-rate-limit-local": "1" if way == "often" else "0"}))
-    app = http_app.create_app(lambda: "the mint is starting" if way == "ready" else None, METHODS, limits)
+def serving(directory: Path, not_ready: str | None = None, percent: str = "0") -> Quart:
+    """A mint's API, which may not be ready, or may allow only so much of the usual rate."""
+    limits = RateLimits(parse({"cashu-rate-limit-local": percent}))
+    app = http_app.create_app(lambda: not_ready, METHODS, limits)
+    http_app.install(app, server.application(empty_ledger(directory)).extensions["nutbolt"])
+    return app
+
+
+async def of_requests(app: Quart, request: bytes, status: bytes) -> int:
+    """Left by many in a connection, beyond what the connection leaves."""
+
+    async def ask(count: int) -> None:
+        answer = await server.converse(app, [request, b"", b""] * count)
+        assert answer.count(b"HTTP/1.1 ") == answer.count(b"HTTP/1.1 " + status) == count, answer[:500]
+
+    return await left(lambda: ask(COUNT)) - await left(lambda: ask(1))
+
+
+async def of_connections(app: Quart, request: bytes, status: bytes) -> int:
+    """Left by many connections."""
+
+    async def ask() -> None:
+        for _ in range(COUNT):
+            answer = await server.converse(app, [request, b"", b""])
+            assert answer.startswith(b"HTTP/1.1 " + status), answer[:500]
+
+    return await left(ask)
+
+
+async def of_refusals(app: Quart, status: bytes) -> int:
+    """Left by a connection that is refused again and again."""
+
+    async def ask() -> None:
+        answer = await server.converse(app, [POST, b"", b""] * COUNT)
+        assert answer.count(b"HTTP/1.1 " + status) >= COUNT - 6, answer[:500]
+
+    return await left(ask)
+
+
+async def left(ask: Callable[[], Awaitable[None]]) -> int:
+    """Of the second time, when all that is made once is there."""
+    await ask()
+    gc.collect()
+    await ask()
+    return gc.collect()
+
+
+async def main() -> None:
+    """Measure them all. The collector works only when it is told to: else it would find some of it meanwhile."""
+    gc.disable()
     with tempfile.TemporaryDirectory() as directory:
-        services = server.application(empty_ledger(Path(directory))).extensions["nutbolt"]
-        http_app.install(app, services)
-        left, answer = 0, b""
-        for _ in range(2):
-            gc.collect()
-            answer = await server.converse(app, [REQUEST, b"", b""] * COUNT)
-            left = gc.collect()
-        assert answer.count(b"HTTP/1.1 503" if way == "ready" else b"HTTP/1.1 429") >= COUNT - 6
-        print(left)
+        app = serving(Path(directory, "app"))
+        early = serving(Path(directory, "early"), not_ready="the mint is starting")
+        often = serving(Path(directory, "often"), percent="1")
+        counted = {
+            "get": await of_requests(app, GET, b"200"),
+            "post": await of_requests(app, POST, b"400"),
+            "framework": await of_requests(app, FRAMEWORK, b"200"),
+            "connection": await of_connections(app, GET, b"200"),
+            "connection closed": await of_connections(app, CLOSED, b"200"),
+            "connection of the framework": await of_connections(app, FRAMEWORK, b"200"),
+            "not ready": await of_refusals(early, b"503"),
+            "too often": await of_refusals(often, b"429"),
+        }
         server.FOR_LIFE.close()
+    print(json.dumps(counted))
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main())
