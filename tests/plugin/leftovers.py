@@ -1,5 +1,6 @@
 """What requests leave to the collector of garbage: `python -m tests.plugin.leftovers` prints how many objects for each
-way of asking fifty times, as JSON. A process of its own: what else runs in that of the tests would be counted, too."""
+way of asking fifty times, as JSON. A process of its own: in that of the tests there may be the server between a node
+and its bitcoind, each of whose connections is a cycle."""
 
 from __future__ import annotations
 
