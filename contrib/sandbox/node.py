@@ -17,8 +17,13 @@ import coincurve
 
 from contrib.sandbox import (
     chain_commands,  # noqa: F401 - registers its commands
+    channel_commands,  # noqa: F401
+    invoice_commands,  # noqa: F401
     news,
+    node_commands,  # noqa: F401
     offer_commands,  # noqa: F401
+    outside_commands,  # noqa: F401
+    payment_commands,  # noqa: F401
     runes,  # noqa: F401
 )
 from contrib.sandbox.bitcoin import Bitcoin

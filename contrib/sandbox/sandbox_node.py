@@ -15,11 +15,11 @@ from typing import Any, Self, TypeVar
 from contrib.sandbox import bolt12
 from contrib.sandbox.bolt11 import Hop
 from contrib.sandbox.chain_control import ChainControl
-from contrib.sandbox.commands import pay_from_outside
 from contrib.sandbox.errors import RpcError, SandboxError, SandboxTimeout
 from contrib.sandbox.node import Call, LogLine, Node, Notification, Settings
 from contrib.sandbox.offers import FetchBehaviour, OutsideOffer
 from contrib.sandbox.outside import DEFAULT_EXPIRY_S, OutsideInvoice
+from contrib.sandbox.outside_commands import pay_from_outside
 from contrib.sandbox.routes import Route
 from contrib.sandbox.rpc_server import Request
 from contrib.sandbox.script import Behaviour, Notifications, PartFailure
