@@ -168,12 +168,12 @@ BUGS = (
     Bug(
         "A request whose Host is no name was answered with a 500 and a traceback",
         "fuzzing of the HTTP server",
-        ("tests/plugin/test_plugin_hostile.py::test_bytes_that_are_no_request_do_no_harm",),
+        ("tests/plugin/test_plugin_hostile_bytes.py::test_bytes_that_are_no_request_do_no_harm",),
     ),
     Bug(
         "Heads of requests whose target is no path, and malformed offers of WebSocket extensions, ended in tracebacks",
         "bytes of a connection, by hand",
-        ("tests/plugin/test_plugin_hostile.py::test_bytes_that_are_no_request_do_no_harm",),
+        ("tests/plugin/test_plugin_hostile_bytes.py::test_bytes_that_are_no_request_do_no_harm",),
     ),
     Bug(
         "64 KiB of a compressed WebSocket message kept everybody waiting while they unpacked to 64 MiB",

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from contrib.fuzz import server
-from tests.plugin.harness import Mint, Purse, running
+from tests.plugin.harness import UNSPENT, Mint, Purse, running
+from tests.plugin.hostile import CHECK_STATE, Target, attacked
 
 MakeMint = Callable[..., Mint]
 
@@ -40,6 +41,22 @@ def purse(mint: Mint) -> Iterator[Purse]:
     """A purse of the shared mint, which is checked after the test."""
     yield Purse(mint)
     mint.check()
+
+
+@pytest.fixture(scope="module")
+def shared_target(mint: Mint) -> Iterator[Target]:
+    """What the tests of a module attack. In the end every good request is granted."""
+    with attacked(mint) as target:
+        yield target
+
+
+@pytest.fixture
+def target(shared_target: Target) -> Iterator[Target]:
+    """What a test attacks: afterwards it serves others as ever, and has logged nothing as broken."""
+    yield shared_target
+    answer = shared_target.mint.http.post(CHECK_STATE, json=shared_target.good[CHECK_STATE])
+    assert {entry["state"] for entry in answer.json()["states"]} == {UNSPENT}
+    shared_target.mint.check()
 
 
 @pytest.fixture
