@@ -28,6 +28,12 @@ def memory_mib(mint: Mint) -> float:
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
+def read_kib(mint: Mint) -> float:
+    """What the mint's process has read from the disk, not from the system's page cache."""
+    counts = dict(line.split(": ") for line in Path(f"/proc/{mint.node.plugin_pid}/io").read_text().splitlines())
+    return int(counts["read_bytes"]) / 1024
+
+
 class Theft:
     """How much of the machine's CPU time its host gave to others, since this was made; None where nobody says that."""
 
