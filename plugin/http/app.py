@@ -187,7 +187,7 @@ async def _malformed(error: HTTPException) -> Response:
     detail = {
         404: f"there is no {method} {path[:200]}",
         405: f"{method} is not allowed for {path[:200]}",
-        408: "the request's body did not arrive in time",
+        408: refusals.LATE,
         413: f"the request's body is larger than {MAX_BODY_BYTES} bytes",
     }.get(error.code or 0, error.description or "malformed request")
     return refusal(detail, _code_of(error.code, path), status)

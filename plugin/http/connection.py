@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
@@ -29,6 +30,7 @@ from hypercorn.protocol.events import Body as BodyData
 from hypercorn.protocol.events import Data, StreamClosed
 from hypercorn.protocol.events import Event as ProtocolEvent
 from hypercorn.protocol.events import Request as ProtocolRequest
+from hypercorn.protocol.events import Response as ProtocolResponse
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable
 from quart.asgi import ASGIHTTPConnection
@@ -64,6 +66,7 @@ MAX_FRAMES_AT_ONCE = 256
 HEADS_KEPT = 128
 """Heads of answers that are remembered, each for as long as its date: h11 looks at each name and value of a new one,
 which is a tenth of what a document costs."""
+CLOSE = (b"connection", b"close")
 BEGAN = "nutbolt.began"
 """Where a request's scope says when its head had come, by `time.perf_counter`."""
 
@@ -253,12 +256,22 @@ class StrictHttp1(H11Protocol):
             await self.context.mark_request()
             await stream.begin()
 
+    async def stream_send(self, event: ProtocolEvent) -> None:
+        """Say that the connection ends with an answer that did not wait for the rest of the request."""
+        if isinstance(event, ProtocolResponse) and self._is_early:
+            event = replace(event, headers=[*event.headers, CLOSE])
+        await super().stream_send(event)
+
+    @property
+    def _is_early(self) -> bool:
+        return cast(h11.Connection, self.connection).their_state is h11.SEND_BODY
+
     async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         """Send a whole answer at once, and be ready for the next request."""
-        headers += self.config.response_headers("h11")
-        if self.keep_alive_requests >= self.config.keep_alive_max_requests:
-            headers.append((b"connection", b"close"))
         connection = cast(h11.Connection, self.connection)
+        headers += self.config.response_headers("h11")
+        if self.keep_alive_requests >= self.config.keep_alive_max_requests or self._is_early:
+            headers.append(CLOSE)
         try:
             data = connection.send(_head(status, tuple(headers))) or b""
             data += connection.send(h11.Data(data=body)) or b""

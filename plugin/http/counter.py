@@ -22,13 +22,13 @@ from pydantic import BaseModel
 from quart import Quart
 from werkzeug.http import parse_accept_header
 
-from ledger.errors import Code, LedgerError
+from ledger.errors import LedgerError
 from ledger.models import ErrorResponse
 from plugin.http import info, keys, melt, mint, refusals, state, swap
 from plugin.http.clients import Client
 from plugin.http.connection import MeteredBody, StrictHttp1
 from plugin.http.limits import REQUESTS, RateLimits, TooManyRequestsError
-from plugin.http.refusals import NotReadyError
+from plugin.http.refusals import LateError, NotReadyError
 from plugin.http.wire import (
     BODY_TIMEOUT_S,
     COMPRESS_FROM_BYTES,
@@ -287,7 +287,7 @@ class AnsweringStream(Stream):
                 self._task.cancel()
 
     def _too_late(self) -> None:
-        self._body.refuse(LedgerError(Code.REQUEST_REJECTED, "the request's body did not arrive in time"))
+        self._body.refuse(LateError(refusals.LATE))
         self._serve_once()
 
     def _serve_once(self) -> None:

@@ -12,6 +12,7 @@ from plugin.node.rpc import NodeUnavailableError, OutcomeUnknownError, RpcError
 
 RETRY_AFTER_S = 2
 """When to try again what can't be done now."""
+LATE = "the request's body did not arrive in time"
 UNAVAILABLE = (StorageError, NodeUnavailableError, OutcomeUnknownError, RpcError)
 
 log = logging.getLogger(__name__)
@@ -30,11 +31,17 @@ class NotReadyError(Exception):
     """The mint is starting or stopping; the text says which."""
 
 
+class LateError(Exception):
+    """The request's body did not arrive in time."""
+
+
 def of(error: Exception) -> Refusal:
     """The refusal that tells of this error; what is no refusal of ours is logged."""
     match error:
         case NotReadyError():
             return Refusal(str(error), Code.REQUEST_REJECTED, 503, RETRY_AFTER_S)
+        case LateError():
+            return Refusal(str(error), Code.REQUEST_REJECTED)
         case LedgerError():
             return Refusal(error.detail, error.code)
         case TooManyRequestsError():

@@ -322,10 +322,27 @@ async def test_who_asks_too_often_is_refused(tmp_path: Path, answered: list[obje
 
 async def test_a_body_that_does_not_come_is_not_waited_for(app: Quart, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counter, "BODY_TIMEOUT_S", 0)
-    answer = await server.converse(app, [post("/v1/swap", "{}")[:-1], *[b""] * 20])
+    app.config["BODY_TIMEOUT"] = 0
+    late = post("/v1/swap", "{}")[:-1]
+    answer = await server.converse(app, [late, *[b""] * 20])
     assert answer.startswith(b"HTTP/1.1 400")
     assert b"did not arrive in time" in answer
     assert answer.count(b"HTTP/1.1 ") == 1
+    assert await ask(app, late, *[b""] * 20) == await ask(app, late.replace(b" HTTP", b"?plainly HTTP", 1), *[b""] * 20)
+    registry = cast(Any, app.extensions[http_app.METRICS]).registry
+    assert not registry.get_sample_value("nutbolt_refusals_total", {"code": "10000"})  # the ledger has refused nothing
+
+
+@pytest.mark.parametrize("path", ["/v1/swap", "/v1/swap?plainly", "/nothing"])
+async def test_an_answer_before_the_request_has_come_says_that_the_connection_ends(tmp_path: Path, path: str) -> None:
+    app = refusing("the mint is starting", "0")(tmp_path)
+    whole = post(path, "{}")
+    status, headers, _ = await ask(app, whole[:-1], b"", b"")
+    assert status.startswith("HTTP/1.1 503")
+    assert headers["connection"] == "close"
+    status, headers, _ = await ask(app, whole, b"", b"")
+    assert status.startswith("HTTP/1.1 503")
+    assert "connection" not in headers
 
 
 async def test_a_body_that_is_too_long_is_refused_by_the_application(app: Quart, answered: list[object]) -> None:
