@@ -117,8 +117,9 @@ class _Writer:
         pass
 
 
-async def converse(app: Quart, pieces: list[bytes]) -> bytes:
-    """Send these pieces, with pauses between them, and then leave; all that was answered.
+async def converse(app: Quart, pieces: list[bytes], turns: int = 20) -> bytes:
+    """Send these pieces, with pauses after each of so many turns of the event loop, and then leave; all that was
+    answered.
 
     Raises TimeoutError if the connection does not end."""
     config = ServerConfig()
@@ -134,7 +135,7 @@ async def converse(app: Quart, pieces: list[bytes]) -> bytes:
     running = loop.create_task(connection.run())
     for piece in pieces:
         reader.feed_data(piece)
-        for _ in range(20):
+        for _ in range(turns):
             await asyncio.sleep(0)
     reader.feed_eof()
     async with asyncio.timeout(LONGEST_S):

@@ -27,6 +27,8 @@ from plugin.http.wire import (
     CORS_HEADERS,
     MAX_BODY_BYTES,
     compress,
+    header,
+    reads_gzip,
     refusal,
 )
 from plugin.methods.method import Method
@@ -156,7 +158,7 @@ async def _finish(response: Response) -> Response:
     _metrics().answered(rule, request.method, response.status_code, seconds)
     if request.blueprint != operator.blueprint.name:  # no other site's page has any business there
         response.headers.update(CORS_HEADERS)
-    if request.accept_encodings.best_match(["gzip"]) is None or "content-encoding" in response.headers:
+    if not reads_gzip(header("Accept-Encoding")) or "content-encoding" in response.headers:
         return response
     if response.mimetype == operator.EVENT_STREAM:
         return response  # it has no end that could be waited for

@@ -12,7 +12,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from functools import lru_cache, partial
+from functools import partial
 
 import h11
 from hypercorn.protocol.events import Body as BodyData
@@ -20,7 +20,6 @@ from hypercorn.protocol.events import EndBody, StreamClosed
 from hypercorn.protocol.events import Event as ProtocolEvent
 from pydantic import BaseModel
 from quart import Quart
-from werkzeug.http import parse_accept_header
 
 from ledger.errors import LedgerError
 from ledger.models import ErrorResponse
@@ -38,6 +37,7 @@ from plugin.http.wire import (
     Document,
     Visit,
     compress,
+    reads_gzip,
 )
 from plugin.methods.method import Method
 from plugin.metrics import Metrics
@@ -52,11 +52,11 @@ JSON = (b"content-type", b"application/json")
 GZIP: Headers = [(b"content-encoding", b"gzip")]
 VARY = (b"vary", b"accept-encoding")
 CORS: Headers = [(name.encode(), value.encode()) for name, value in CORS_HEADERS.items()]
-ENCODINGS_KEPT = 64
-"""Values of `Accept-Encoding` whose meaning is remembered."""
-MAX_ENCODING_LENGTH = 200
 MAX_LENGTH_DIGITS = 9
 """Of a `Content-Length` that is looked at; more would be too long anyway."""
+LAST_ANSWER_S = 1.0
+"""How long one who has ended its side of the connection may still be answered: it may listen on. Most have left, and
+would be kept for as long as a payment is waited for."""
 QUOTE_ID = re.compile(rb"[0-9A-Za-z_-]{1,64}")
 """What can be looked up without decoding it; the mint's own are of this form."""
 
@@ -136,6 +136,7 @@ class Stream:
         self._begun = time.perf_counter()
         self._headers = list(request.headers)
         self._closed = False
+        self._is_answered = False
 
     @property
     def idle(self) -> bool:
@@ -168,7 +169,7 @@ class Stream:
         return b",".join(value for key, value in self._headers if key == name).decode("latin1")
 
     def _reads_gzip(self) -> bool:
-        return _reads_gzip(self._header(b"accept-encoding")[:MAX_ENCODING_LENGTH])
+        return reads_gzip(self._header(b"accept-encoding"))
 
     async def _say(self, body: bytes) -> None:
         if len(body) < COMPRESS_FROM_BYTES or not self._reads_gzip():
@@ -183,8 +184,8 @@ class Stream:
     async def _hand_out(self, status: int, headers: Headers, body: bytes) -> None:
         seconds = time.perf_counter() - self._begun
         self._counter.metrics.answered(self._route, self._method, status, seconds)
-        if not self._closed:
-            await self._protocol.answer(status, [*headers, *CORS], body)
+        self._is_answered = True
+        await self._protocol.answer(status, [*headers, *CORS], body)
 
     async def _refuse(self, error: Exception) -> None:
         if isinstance(error, LedgerError):
@@ -282,9 +283,14 @@ class AnsweringStream(Stream):
             self._serve_once()
         elif isinstance(event, StreamClosed):
             self._stop_waiting()
-            self._body.clear()
-            if self._task is not None:  # who has left would be kept for as long as a payment is waited for
-                self._task.cancel()
+            if not self._is_served:
+                self._body.clear()
+            elif not self._is_answered:
+                self._timer = asyncio.get_running_loop().call_later(LAST_ANSWER_S, self._give_up)
+
+    def _give_up(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
 
     def _too_late(self) -> None:
         self._body.refuse(LateError(refusals.LATE))
@@ -302,8 +308,6 @@ class AnsweringStream(Stream):
             self._timer.cancel()
 
     async def _serve(self) -> None:
-        if self._closed:
-            return  # the client has left, and the body is forgotten
         try:
             answer = await self._work()
         except Exception as error:
@@ -318,6 +322,7 @@ class AnsweringStream(Stream):
             return _write(await self._answering(await self._visit()))
         finally:
             self._task = None
+            self._stop_waiting()
             self._body.clear()
 
     async def _visit(self) -> Visit:
@@ -328,11 +333,6 @@ class AnsweringStream(Stream):
 
 def _write(answer: BaseModel) -> bytes:
     return answer.model_dump_json().encode()
-
-
-@lru_cache(ENCODINGS_KEPT)
-def _reads_gzip(accept_encoding: str) -> bool:
-    return parse_accept_header(accept_encoding).best_match(["gzip"]) is not None
 
 
 def _is_plain(request: h11.Request) -> bool:

@@ -6,11 +6,12 @@ import gzip
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Generic, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 from quart import Response, request
+from werkzeug.http import parse_accept_header
 
 from ledger.errors import Code, LedgerError
 from ledger.models import ErrorResponse
@@ -23,6 +24,10 @@ MAX_BODY_BYTES = 1024 * 1024
 COMPRESS_FROM_BYTES = 1000
 """Keys and long lists are mostly hex: half the size when compressed."""
 COMPRESS_LEVEL = 5
+ENCODINGS_KEPT = 64
+"""Values of `Accept-Encoding` whose meaning is remembered."""
+MAX_ENCODING_LENGTH = 200
+"""Of one that is looked at; who sends a longer one gets nothing compressed."""
 BODY_TIMEOUT_S = 30
 """A request whose body has not arrived by then is refused."""
 CORS_HEADERS = {
@@ -65,8 +70,12 @@ class Visit:
 async def visit() -> Visit:
     """The present request of the framework."""
     data = await request.get_data(cache=False, as_text=False)
-    prefer = ",".join(request.headers.getlist("Prefer"))
-    return Visit(services(), rate_limits(), client(), cast(bytes, data), prefer)
+    return Visit(services(), rate_limits(), client(), cast(bytes, data), header("Prefer"))
+
+
+def header(name: str) -> str:
+    """Of the framework's present request; one that was sent several times is one list (RFC 9110 5.3)."""
+    return ",".join(request.headers.getlist(name))
 
 
 async def body(model: type[T]) -> T:
@@ -115,7 +124,7 @@ class Document:
         """The same for clients that read gzip."""
         return compress(self.body)
 
-    def is_known_by(self, if_none_match: str | None) -> bool:
+    def is_known_by(self, if_none_match: str) -> bool:
         """Whether a client that says this in `If-None-Match` has it already (RFC 9110 13.1.2)."""
         if not if_none_match:
             return False
@@ -139,9 +148,21 @@ class Shelf(Generic[S]):
 
 def answer_document(document: Document) -> Response:
     """A document as an answer to the present request of the framework."""
-    if document.is_known_by(request.headers.get("If-None-Match")):
-        return Response(status=NOT_MODIFIED, headers={"etag": document.etag, "vary": "accept-encoding"})
+    if document.is_known_by(header("If-None-Match")):
+        answer = Response(status=NOT_MODIFIED, headers={"etag": document.etag, "vary": "accept-encoding"})
+        del answer.headers["content-type"]  # there is no content
+        return answer
     return Response(document.body, content_type="application/json", headers={"etag": document.etag})
+
+
+def reads_gzip(accept_encoding: str) -> bool:
+    """Whether a client that says this in `Accept-Encoding` takes gzip (RFC 9110 12.5.3)."""
+    return len(accept_encoding) <= MAX_ENCODING_LENGTH and _reads_gzip(accept_encoding)
+
+
+@lru_cache(ENCODINGS_KEPT)
+def _reads_gzip(accept_encoding: str) -> bool:
+    return parse_accept_header(accept_encoding).best_match(["gzip"]) is not None
 
 
 def compress(data: bytes) -> bytes:

@@ -42,6 +42,7 @@ POSTS = [
 ]
 GENERATOR = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
 POINT = "02" + "11" * 32
+MELT = json.dumps({"quote": "q", "inputs": [{"amount": 1, "id": "00", "secret": "s", "C": POINT}]})
 QUOTES = ["/v1/mint/quote/bolt11", "/v1/melt/quote/bolt11", "/v1/mint/quote/onchain", "/v1/melt/quote/bolt12"]
 
 
@@ -98,7 +99,15 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     return seen
 
 
-ENCODINGS = ["identity", "gzip, deflate, br", "gzip;q=0", "*", "br;q=1, gzip;q=0.5"]
+ENCODINGS = [
+    "identity",
+    "gzip, deflate, br",
+    "gzip;q=0",
+    "*",
+    "br;q=1, gzip;q=0.5",
+    "deflate\r\nAccept-Encoding: gzip",
+    "a" * 195 + ",gzip;q=0",
+]
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
@@ -121,13 +130,14 @@ async def test_a_document_is_the_same_from_both(
 @pytest.mark.parametrize("path", DOCUMENTS)
 async def test_who_has_a_document_is_not_sent_it_again(app: Quart, answered: list[object], path: str) -> None:
     tag = (await ask(app, get(path)))[1]["etag"]
-    for known in (tag, tag.removeprefix("W/"), f'"other", {tag}', "*"):
-        for form in (path, f"{path}?plainly"):
-            status, headers, body = await ask(app, get(form, f"If-None-Match: {known}"))
-            assert (status.split()[1], headers["etag"], body) == ("304", tag, b"")
-            assert headers["access-control-allow-origin"] == "*"
+    for known in (tag, tag.removeprefix("W/"), f'"other", {tag}', "*", f'"other"\r\nIf-None-Match: {tag}'):
+        ours, theirs = [await ask(app, get(form, f"If-None-Match: {known}")) for form in (path, f"{path}?plainly")]
+        status, headers, body = ours
+        assert (status.split()[1], headers["etag"], body) == ("304", tag, b"")
+        assert headers["access-control-allow-origin"] == "*"
+        assert ours == theirs
     assert (await ask(app, get(path, 'If-None-Match: "other"')))[2]
-    assert len(answered) == 6
+    assert len(answered) == 7
 
 
 async def test_the_tag_of_the_info_stays_while_only_the_time_goes_on(
@@ -372,8 +382,7 @@ async def test_while_a_payment_is_waited_for_its_request_is_not_kept(
         raise LedgerError(Code.PAYMENT_FAILED, "the payment failed")
 
     monkeypatch.setattr(cast(Any, app.extensions["nutbolt"]).methods["bolt11"], "melt", melt)
-    body = json.dumps({"quote": "q", "inputs": [{"amount": 1, "id": "00", "secret": "s", "C": POINT}]})
-    request = post(f"/v1/melt/bolt11{form}", body + " " * 1_000_000)
+    request = post(f"/v1/melt/bolt11{form}", MELT + " " * 1_000_000)
     pieces = [request[start : start + 60_000] for start in range(0, len(request), 60_000)]
     tracemalloc.start()
     try:
@@ -397,6 +406,22 @@ async def test_nobody_waits_for_a_payment_on_behalf_of_who_has_left(
             ends.append(asyncio.current_task())
 
     monkeypatch.setattr(cast(Any, app.extensions["nutbolt"]).methods["bolt11"], "melt", melt)
-    body = json.dumps({"quote": "q", "inputs": [{"amount": 1, "id": "00", "secret": "s", "C": POINT}]})
-    assert await server.converse(app, [post("/v1/melt/bolt11", body)]) == b""
+    monkeypatch.setattr(counter, "LAST_ANSWER_S", 0.01)
+    assert await server.converse(app, [post("/v1/melt/bolt11", MELT)]) == b""
     assert len(ends) == len(answered) == 1
+
+
+@pytest.mark.parametrize("turns", [0, 20], ids=["at once", "while it is served"])
+async def test_who_ends_his_side_of_the_connection_is_answered(
+    app: Quart, answered: list[object], monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    async def melt(*_: object) -> None:
+        await asyncio.sleep(0.05)
+        raise LedgerError(Code.PAYMENT_FAILED, "the payment failed")
+
+    monkeypatch.setattr(cast(Any, app.extensions["nutbolt"]).methods["bolt11"], "melt", melt)
+    answer = await server.converse(app, [post("/v1/melt/bolt11", MELT)], turns)
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert answer.endswith(b'{"detail":"the payment failed","code":20004}')
+    assert len(answered) == 1
+    assert MeteredBody._in_memory == 0
