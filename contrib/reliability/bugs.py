@@ -171,6 +171,11 @@ BUGS = (
         ("tests/plugin/test_plugin_hostile_bytes.py::test_bytes_that_are_no_request_do_no_harm",),
     ),
     Bug(
+        "So was one for the mint's page whose Host was no IPv6 address, but in brackets",
+        "fuzzing of the HTTP server",
+        ("tests/plugin/test_plugin_hostile_bytes.py::test_bytes_that_are_no_request_do_no_harm",),
+    ),
+    Bug(
         "Heads of requests whose target is no path, and malformed offers of WebSocket extensions, ended in tracebacks",
         "bytes of a connection, by hand",
         ("tests/plugin/test_plugin_hostile_bytes.py::test_bytes_that_are_no_request_do_no_harm",),

@@ -299,6 +299,7 @@ def _is_sound(request: h11.Request) -> bool:
         for name, value in request.headers:
             if name == b"host":
                 value.decode("latin1").lower().encode("idna")  # as werkzeug does, which stumbles otherwise
+                urlsplit(f"//{value.decode('latin1')}")  # what is in brackets must be an address of IPv6
             if name == b"connection" or name.startswith(b"sec-websocket-"):
                 value.decode("ascii")
     except ValueError:
