@@ -21,6 +21,10 @@ import time
 from contrib import bootstrap
 from contrib.bench import PARTS
 
+OPTIONS_OF = {"compare": ["only", "without_nutshell"], "async": ["pending"], "growth": ["sizes"]}
+LEAST_PENDING = 100
+LEAST_SPENT = 1000
+
 
 def main() -> None:
     """Set up, measure, write down."""
@@ -44,17 +48,38 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python3 -m contrib.bench", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("part", nargs="?", choices=[*PARTS, "render"], default="compare", help="compare if not said")
-    parser.add_argument("--only", metavar="FLOW", help="measure one flow; nothing is written")
+    parser.add_argument("--only", metavar="FLOW", help="compare: measure one flow; nothing is written")
     parser.add_argument("--quick", action="store_true", help="see that it runs; nothing is written")
-    parser.add_argument("--without-nutshell", action="store_true", help="measure this mint alone; nothing is written")
-    parser.add_argument("--pending", metavar="N", type=int, help="async: so many melts; nothing is written")
+    parser.add_argument(
+        "--without-nutshell", action="store_true", help="compare: measure this mint alone; nothing is written"
+    )
+    parser.add_argument("--pending", metavar="N", type=melts, help="async: so many melts; nothing is written")
     parser.add_argument(
         "--sizes",
         metavar="N,N",
-        type=lambda text: [int(size) for size in text.split(",")],
+        type=sizes,
         help="growth: ledgers of so many spent proofs; nothing is written",
     )
-    return parser.parse_args()
+    options = parser.parse_args()
+    for part, names in OPTIONS_OF.items():
+        for name in names:
+            if getattr(options, name) and options.part != part:
+                parser.error(f"--{name.replace('_', '-')} is for {part}, not for {options.part}")
+    return options
+
+
+def melts(text: str) -> int:
+    """How many are to be pending. Raises ArgumentTypeError."""
+    if (count := int(text)) < LEAST_PENDING:
+        raise argparse.ArgumentTypeError(f"{count} is too few: at least {LEAST_PENDING}")
+    return count
+
+
+def sizes(text: str) -> list[int]:
+    """Of ledgers, in spent proofs. Raises ArgumentTypeError."""
+    if min(found := [int(size) for size in text.split(",")]) < LEAST_SPENT:
+        raise argparse.ArgumentTypeError(f"{min(found)} is too few: at least {LEAST_SPENT}")
+    return found
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from contrib import bootstrap
 from contrib.bench import chart, floor, load, nutshell
 from contrib.bench.flows import FLOWS, GRANTED, Flow, FlowError, World
 from contrib.bench.server import Server
+from contrib.bench.watching import MEMORY_TARGET_MIB
 from contrib.sandbox import SandboxNode
 from ledger.store import database
 from plugin.version import VERSION
@@ -226,7 +227,7 @@ def render(part: Figures) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     lines += [_cost_row(name, flow) for name, flow in part["flows"].items()]
-    lines += ["", "| memory, MiB | at the start | most |", "|---|---|---|"]
+    lines += ["", f"| memory, MiB (shall be ≤ {MEMORY_TARGET_MIB}) | at the start | most |", "|---|---|---|"]
     lines += [f"| {name} | {mint['rss_start_mib']} | {mint['rss_peak_mib']} |" for name, mint in mints.items()]
     calls = ", ".join(f"{what} {us:.1f}" for what, us in part["curve_us"].items())
     lines += ["", f"One call of libsecp256k1, µs: {calls}."]

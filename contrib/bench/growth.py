@@ -27,7 +27,7 @@ from ledger.models import MeltQuoteState
 from tests.plugin.harness import Mint, Purse
 from tests.protocol.helpers import ok, random_ys, wire
 
-SIZES = (10_000, 1_000_000, 10_000_000)
+SIZES, QUICK_SIZES = (10_000, 1_000_000, 10_000_000), (1_000, 100_000)
 ROUNDS, QUICK_ROUNDS = 40, 4
 SWAPS, CHECKS, MELTS = 8, 4, 4
 """Of each in a round."""
@@ -101,7 +101,7 @@ class Subject:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure mints with histories of `options.sizes` spent proofs."""
-    sizes = options.sizes or SIZES
+    sizes = options.sizes or (QUICK_SIZES if options.quick else SIZES)
     rounds = QUICK_ROUNDS if options.quick else ROUNDS
     with tempfile.TemporaryDirectory(prefix="nutbolt-growth-") as directory, ExitStack() as stack:
         subjects = [_grown(Path(directory) / str(size), size, stack) for size in sizes]

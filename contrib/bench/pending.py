@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from contrib.bench.crowd import Crowd
-from contrib.bench.watching import Theft, cpu_s, in_ms, memory_mib
+from contrib.bench.watching import MEMORY_TARGET_MIB, Theft, cpu_s, in_ms, memory_mib
 from contrib.sandbox import Behaviour, OutsideInvoice
 from contrib.sandbox.node import Node
 from contrib.wallet import WalletProof, messages, unblind
@@ -225,6 +225,7 @@ def render(part: dict[str, Any]) -> str:
     """A list of figures."""
     settled, quiet, restart = part["settled"], part["quiet"], part["restart"]
     posts = "\n".join(_post_row(way, post) for way, post in part["posts"].items())
+    before, after = part["memory_before_mib"], part["memory_after_mib"]
     calls = sum(quiet["calls"].values()) / part["pending"] / quiet["seconds"] * 60
     return f"""## Many melts pending at once
 
@@ -233,7 +234,7 @@ def render(part: dict[str, Any]) -> str:
 | | measured | shall be |
 | --- | ---: | ---: |
 | resident memory for each pending melt | {part["kib_per_melt"]} KiB | |
-| of the process, before and with all of them | {part["memory_before_mib"]} and {part["memory_after_mib"]} MiB | |
+| of the process, before and with all of them | {before} and {after} MiB | ≤ {MEMORY_TARGET_MIB} MiB |
 | calls to the node for each pending melt and minute, while nothing happens | {calls:g} | 0 |
 | CPU time in that while, for all of them | {quiet["cpu_ms_per_s"]} ms a second | |
 | melts begun a second, as fast as it goes ({CLIENTS} at a time) | {part["most_per_s"]} | |

@@ -22,6 +22,9 @@ def cpu_s(mint: Mint) -> float:
     return time.clock_gettime(~mint.node.plugin_pid << 3 | CPU_CLOCK)
 
 
+MEMORY_TARGET_MIB = 80
+
+
 def memory_mib(mint: Mint) -> float:
     """Resident memory of the mint's process."""
     status = Path(f"/proc/{mint.node.plugin_pid}/status").read_text()
