@@ -1,6 +1,6 @@
-"""What requests leave to the collector of garbage: `python -m tests.plugin.leftovers` prints how many objects for each
-way of asking fifty times, as JSON. A process of its own: in that of the tests there may be the server between a node
-and its bitcoind, each of whose connections is a cycle."""
+"""What requests, refusals and searches leave to the collector of garbage: `python -m tests.plugin.leftovers` prints how
+many objects for fifty of each, as JSON. A process of its own: in that of the tests there may be the server between a
+node and its bitcoind, each of whose connections is a cycle."""
 
 from __future__ import annotations
 
@@ -11,14 +11,19 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import pytest
 from quart import Quart
 
 from contrib.fuzz import server
 from contrib.fuzz.targets import empty_ledger
+from ledger.errors import Code, LedgerError
+from ledger.store.transaction import Transaction
 from plugin.http import app as http_app
 from plugin.http.limits import RateLimits
 from plugin.methods.table import METHODS
 from plugin.options import parse
+from tests.ledger.helpers import ANSWER_S, SOME
+from tests.plugin.test_pricing_paths import AMOUNT, FAR, FakeRoutes, head, make
 
 COUNT = 50
 GET = b"GET /v1/info HTTP/1.1\r\nHost: m\r\n\r\n"
@@ -66,6 +71,32 @@ async def of_refusals(app: Quart, status: bytes) -> int:
     return await left(ask)
 
 
+async def of_the_ledger(directory: Path) -> int:
+    """Left by operations that the ledger refused."""
+    ledger = empty_ledger(directory)
+
+    def refuse(_tx: Transaction) -> None:
+        raise LedgerError(Code.REQUEST_REJECTED, "refused")
+
+    async def ask() -> None:
+        for _ in range(COUNT):
+            with pytest.raises(LedgerError):
+                ledger.submit(SOME, refuse).result(ANSWER_S)
+
+    return await left(ask)
+
+
+async def of_searches() -> int:
+    """Left by searches for a route that found none."""
+    prices = make(FakeRoutes({}))
+
+    async def ask() -> None:
+        for _ in range(COUNT):
+            await prices.reserve_msat("02ee", AMOUNT, [head(FAR)])
+
+    return await left(ask)
+
+
 async def left(ask: Callable[[], Awaitable[None]]) -> int:
     """Of the second time, when all that is made once is there."""
     await ask()
@@ -90,6 +121,8 @@ async def main() -> None:
             "connection of the framework": await of_connections(app, FRAMEWORK, b"200"),
             "not ready": await of_refusals(early, b"503"),
             "too often": await of_refusals(often, b"429"),
+            "refusal of the ledger": await of_the_ledger(Path(directory, "ledger")),
+            "search without a route": await of_searches(),
         }
         server.FOR_LIFE.close()
     print(json.dumps(counted))

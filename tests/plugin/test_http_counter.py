@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-import subprocess
-import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +13,6 @@ from typing import Any, cast
 import pytest
 from quart import Quart
 
-from contrib.bootstrap import ROOT
 from contrib.fuzz import server
 from contrib.fuzz.targets import empty_ledger
 from ledger.errors import Code, LedgerError
@@ -26,7 +23,6 @@ from plugin.http.connection import MeteredBody
 from plugin.http.limits import RateLimits
 from plugin.methods.table import METHODS
 from plugin.options import parse
-from tests.plugin import leftovers
 
 DOCUMENTS = ["/v1/info", "/v1/keys", "/v1/keysets"]
 POSTS = [
@@ -263,26 +259,6 @@ async def test_others_get_their_turn_between_requests_that_come_at_once(app: Qua
     beating.cancel()
     assert answer.count(b"HTTP/1.1 200") == count
     assert turns >= count
-
-
-@pytest.fixture(scope="module")
-def left() -> dict[str, int]:
-    ran = subprocess.run(
-        [sys.executable, "-m", "tests.plugin.leftovers"], capture_output=True, text=True, cwd=ROOT, check=False
-    )
-    assert ran.returncode == 0, ran.stderr
-    return cast(dict[str, int], json.loads(ran.stdout))
-
-
-@pytest.mark.parametrize("way", ["get", "post", "connection", "connection closed", "not ready", "too often"])
-def test_what_is_asked_leaves_nothing_to_the_collector_of_garbage(left: dict[str, int], way: str) -> None:
-    """It would have to look at all melts in flight to find that."""
-    assert left[way] < leftovers.COUNT
-
-
-@pytest.mark.parametrize("way", ["framework", "connection of the framework"])
-def test_of_the_framework_there_is_a_little(left: dict[str, int], way: str) -> None:
-    assert left[way] < 16 * leftovers.COUNT
 
 
 @pytest.mark.parametrize(("request_", "code"), [(get("/v1/keys"), None), (post("/v1/swap", "{}"), 10000)])
