@@ -73,6 +73,11 @@ def vectors(name: str) -> Any:
     return json.loads((VECTORS / f"{name}.json").read_text())
 
 
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the ledger has logged. Threads that tests of a node have left behind log as well."""
+    return [record.getMessage() for record in caplog.records if record.name.startswith("ledger.")]
+
+
 def done(future: Future[T]) -> T:
     """The result of an operation."""
     return future.result(ANSWER_S)

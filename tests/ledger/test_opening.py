@@ -20,7 +20,7 @@ from ledger.identity import FIRST_EPOCH, Record, require_newest
 from ledger.ledger import open_ledger
 from ledger.store import database
 from ledger.store.database import Database, migrate, migrations
-from tests.ledger.helpers import NOW, Clock, Mint, Wallet
+from tests.ledger.helpers import NOW, Clock, Mint, Wallet, said
 
 ROOT = Path(__file__).parents[2]
 
@@ -181,14 +181,14 @@ def test_an_older_ledger_that_is_brought_up_to_date_is_told_of(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With a large one that takes its time; a new one has nothing to tell."""
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="ledger"):
         Database(path).close()
-        assert caplog.messages == []
+        assert said(caplog) == []
         steps = migrations()
         monkeypatch.setattr(database, "migrations", lambda: [*steps, "CREATE TABLE one (a)"])
         Database(path).close()
     known = len(steps)
-    assert caplog.messages == [f"bringing the ledger from schema version {known} to {known + 1} of {known + 1}"]
+    assert said(caplog) == [f"bringing the ledger from schema version {known} to {known + 1} of {known + 1}"]
 
 
 def test_a_step_that_fails_leaves_the_ledger_as_the_step_before_left_it(

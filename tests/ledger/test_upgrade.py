@@ -18,7 +18,7 @@ from ledger.models import MeltQuoteState, Proof, ProofState
 from ledger.operations import melt_quote
 from ledger.store import backup
 from ledger.store.database import migrations
-from tests.ledger.helpers import Mint, Wallet, refused
+from tests.ledger.helpers import Mint, Wallet, refused, said
 
 OLD = Path(__file__).parent / "old"
 """Made by the code of that time: 12 sat issued (8 and 4), 16 swapped, 32 held by a melt, a quote of 64 paid and not
@@ -112,7 +112,7 @@ def test_what_is_in_flight_is_counted_again_at_each_start(
     path: Path, damage: str, wrote: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     Mint(path, units=()).close()
-    assert caplog.messages == []
+    assert said(caplog) == []
     db = sqlite3.connect(path)
     db.execute(damage)
     db.commit()
@@ -121,7 +121,7 @@ def test_what_is_in_flight_is_counted_again_at_each_start(
         "the melts in flight are not as many, or not over as much, as is written down",
     )
     mint = Mint(path, units=())
-    assert "counted again" in caplog.messages[-1]
+    assert "counted again" in said(caplog)[-1]
     with mint.ledger.read() as db_:
         assert (melt_quote.count_pending(db_), melt_quote.sum_pending_msat(db_)) == (1, 31_000)
     mint.settle(mint.ledger.pending_melts()[0])
