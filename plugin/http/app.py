@@ -49,6 +49,9 @@ LATER = {
 }
 """What every operation may answer as well."""
 
+PAGES = {"user_page.user_page", "operator.operator_page"}
+"""What people open in a browser: they are told in words why there is nothing to see."""
+
 COUNTER = "nutbolt.counter"
 METRICS = "nutbolt.metrics"
 
@@ -113,6 +116,8 @@ def create_app(
     async def refuse_until_ready() -> Response | None:
         if (reason := why_not_ready()) is None or _is_preflight():
             return None
+        if not has_websocket_context() and request.endpoint in PAGES:
+            return assets.not_ready(reason, refusals.RETRY_AFTER_S)
         return await _refused(NotReadyError(reason))
 
     app.after_request(_finish)

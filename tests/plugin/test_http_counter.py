@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -292,6 +293,19 @@ async def test_before_it_is_ready_it_says_so(tmp_path: Path, answered: list[obje
     assert ours[1]["retry-after"] == "2"
     assert ours == await ask(app, request_.replace(b" HTTP", b"?plainly HTTP", 1))
     assert len(answered) == 1
+
+
+@pytest.mark.parametrize("path", ["/", "/operator", "/operator/"])
+async def test_before_it_is_ready_people_are_told_in_words(tmp_path: Path, path: str) -> None:
+    app = refusing("the mint is <starting>", "0")(tmp_path)
+    status, headers, body = await ask(app, get(path))
+    assert status.startswith("HTTP/1.1 503")
+    assert headers["retry-after"] == "2"
+    assert headers["content-type"] == "text/html; charset=utf-8"
+    assert headers["content-security-policy"].startswith("default-src 'none'; ")
+    assert not headers["content-security-policy"].endswith((" ", ";"))
+    assert b"but the mint is &lt;starting&gt;." in body
+    assert not re.findall(rb"(?:src|href)=", body)  # files are not served yet
 
 
 @pytest.mark.parametrize("request_", [get("/v1/info"), post("/v1/swap", "{}")], ids=["get", "post"])

@@ -30,6 +30,10 @@ def assert_refused(mint: Mint, *words: str) -> None:
         response = mint.http.request(method, path, json={} if method == "POST" else None)
         assert (response.status_code, set(response.json())) == (503, {"detail", "code"})
         assert str(mint.ledger_path) not in response.text
+    page = mint.http.get("/")
+    assert (page.status_code, page.headers["content-type"]) == (503, "text/html; charset=utf-8")
+    assert "the mint is out of order: its operator can see why with cashu-info" in page.text
+    assert str(mint.ledger_path) not in page.text
     assert mint.node.plugin_active
     assert mint.node.rpc("getinfo")["id"] == mint.node.id
 

@@ -21,6 +21,8 @@ from plugin.icon import Icon
 from plugin.services import services
 
 PATH = "/pages"
+LOOK_AGAIN_S = 10
+"""So often the page of a mint that is not ready is loaded again."""
 FOR_EVER = "public, max-age=31536000, immutable"
 """Addresses hold a digest of all files together, which name each other: a new version has new addresses."""
 DIGEST_DIGITS = 12
@@ -112,6 +114,14 @@ def page(template: str, allowed: str, **values: Any) -> Response:
     """A page of HTML. `allowed`: what it may load, as directives of its Content-Security-Policy."""
     response = Response(_environment.get_template(template).render(values), content_type="text/html; charset=utf-8")
     response.headers.update(HEADERS)
-    response.headers["content-security-policy"] = f"{POLICY}; {allowed}"
+    response.headers["content-security-policy"] = f"{POLICY}; {allowed}".removesuffix("; ")
     response.headers["cache-control"] = "no-store"
+    return response
+
+
+def not_ready(why: str, retry_after_s: int) -> Response:
+    """The page in place of another while the mint does not serve (503). It loads nothing: not even files are served."""
+    response = page("not_ready.html", "", why=why, again_s=LOOK_AGAIN_S)
+    response.status_code = 503
+    response.headers["retry-after"] = str(retry_after_s)
     return response
