@@ -36,6 +36,11 @@ def _rows(rows: Sequence[Any], indent: str) -> Iterator[str]:
     if not all(isinstance(row, dict) for row in rows):
         yield from (f"{indent}{_value('', row)}" for row in rows)
         return
+    if any(isinstance(value, dict | list) for row in rows for value in row.values()):
+        for number, row in enumerate(rows):  # no cell could hold that: a paragraph for each
+            yield from [""] * (number > 0)
+            yield from _fields(row, indent)
+        return
     columns = list(dict.fromkeys(name for row in rows for name in row))
     table = [columns, *([_value(name, row.get(name)) for name in columns] for row in rows)]
     widths = [max(len(line[place]) for line in table) for place in range(len(columns))]

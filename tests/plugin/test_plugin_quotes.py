@@ -11,6 +11,7 @@ import pytest
 
 from contrib.sandbox import RpcError
 from plugin.commands.table import COMMANDS
+from plugin.commands.text import render
 from tests.plugin.conftest import MakeMint
 from tests.plugin.harness import Melt, Mint, Purse
 from tests.plugin.offers import OfferPurse
@@ -185,3 +186,20 @@ def test_what_shows_much_can_be_read_by_people(make_mint: MakeMint) -> None:
     assert row[head.index("created_at") :].startswith(datetime.now(UTC).strftime("%Y-%m-"))
     with pytest.raises(RpcError, match="format must be one of: json, text"):
         mint.node.rpc("cashu-info", format="xml")
+
+
+def test_rows_that_hold_groups_are_paragraphs() -> None:
+    rows = [{"handle": "a-1", "evidence": {"xpay": "in flight", "parts": [{"id": 1}, {"id": 12}]}}, {"handle": "b-1"}]
+    assert render({"melts": rows, "more": 0}).split("\n") == [
+        "more  0",
+        "melts:",
+        "  handle  a-1",
+        "  evidence:",
+        "    xpay  in flight",
+        "    parts:",
+        "      id",
+        "      1",
+        "      12",
+        "",
+        "  handle  b-1",
+    ]
