@@ -130,6 +130,19 @@ class Node:
         rows = self.call("listsendpays", payment_hash=payment_hash)["payments"]
         return [dict(row) for row in rows]
 
+    @contextmanager
+    def without_sending(self) -> Iterator[None]:
+        """While no transaction of this node gets to the chain; it tries again with each block."""
+
+        def refuse(request: Mapping[str, Any]) -> dict[str, Any]:
+            return {"id": request["id"], "result": None, "error": {"code": -26, "message": "held back by the test"}}
+
+        self.raw.daemon.rpcproxy.mock_rpc("sendrawtransaction", refuse)
+        try:
+            yield
+        finally:
+            self.raw.daemon.rpcproxy.mock_rpc("sendrawtransaction")
+
     def log_lines(self, start: int = 0) -> list[str]:
         """The daemon's log from line `start` on."""
         return self.log_path.read_text(errors="replace").splitlines()[start:]
@@ -532,6 +545,10 @@ class Network:
         """Blocks are found, and followed by these nodes."""
         self.bitcoind.generate_block(blocks)
         self._follow_chain(*nodes)
+
+    def wait_for_transaction(self) -> None:
+        """Some transaction waits for a block."""
+        wait_for(self.bitcoind.rpc.getrawmempool, "a transaction in the mempool")
 
     def _fund(self, *nodes: Node) -> None:
         """Give nodes the coins for all channels that they will open."""
