@@ -9,7 +9,7 @@ Unknown fields are ignored: wallets send `dleq`, `p2pk_e` and fields of newer NU
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
@@ -19,6 +19,8 @@ MAX_AMOUNT = 2**63
 """Largest amount that may appear in a request: the largest denomination that the NUTs know (NUT-01)."""
 MAX_SECRET_LENGTH = 4096
 MAX_WITNESS_LENGTH = 8192
+MAX_WITNESSES_LENGTH = 2 * 1024 * 1024
+"""Of all witnesses in one answer: room for a thousand with some fifteen signatures each."""
 MAX_QUOTE_ID_LENGTH = 128
 MAX_DESCRIPTION_LENGTH = 512
 MAX_DESCRIPTION_BYTES = 639
@@ -50,6 +52,11 @@ Description = Annotated[
 """No control characters but tabs and the ends of lines: no text with others can be handed to lightningd."""
 PubkeyHex = Annotated[str, StringConstraints(strict=True, max_length=256)]
 PaymentRequest = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=MAX_INVOICE_LENGTH)]
+
+T = TypeVar("T")
+Asked = Annotated[list[T], Field(fail_fast=True)]
+"""An array of a request. What is wrong with its first bad entry says enough: to describe a body full of them would take
+seconds and a gigabyte."""
 
 
 class Wire(BaseModel):
@@ -156,8 +163,8 @@ class KeysResponse(Wire):
 class SwapRequest(Wire):
     """`POST /v1/swap`."""
 
-    inputs: list[Proof]
-    outputs: list[BlindedMessage]
+    inputs: Asked[Proof]
+    outputs: Asked[BlindedMessage]
 
 
 class SignaturesResponse(Wire):
@@ -229,7 +236,7 @@ class MintRequest(Wire):
     """`POST /v1/mint/{method}`."""
 
     quote: QuoteId
-    outputs: list[BlindedMessage]
+    outputs: Asked[BlindedMessage]
     signature: SignatureHex | None = None
 
 
@@ -239,16 +246,16 @@ class MintRequest(Wire):
 class MintQuoteCheckRequest(Wire):
     """`POST /v1/mint/quote/{method}/check`."""
 
-    quotes: list[QuoteId]
+    quotes: Asked[QuoteId]
 
 
 class MintBatchRequest(Wire):
     """`POST /v1/mint/{method}/batch`. `quote_amounts[i]` and `signatures[i]` belong to `quotes[i]`."""
 
-    quotes: list[QuoteId]
-    quote_amounts: list[PositiveAmount] | None = None
-    outputs: list[BlindedMessage]
-    signatures: list[SignatureHex | None] | None = None
+    quotes: Asked[QuoteId]
+    quote_amounts: Asked[PositiveAmount] | None = None
+    outputs: Asked[BlindedMessage]
+    signatures: Asked[SignatureHex | None] | None = None
 
 
 # --- NUT-05, NUT-08, NUT-23, NUT-25, NUT-30 --------------------------------------------------------------------
@@ -338,8 +345,8 @@ class MeltRequest(Wire):
     """`POST /v1/melt/{method}`. `outputs` are blank: their amounts are ignored (NUT-08)."""
 
     quote: QuoteId
-    inputs: list[Proof]
-    outputs: list[BlindedMessage] | None = None
+    inputs: Asked[Proof]
+    outputs: Asked[BlindedMessage] | None = None
     prefer_async: Annotated[bool, Field(strict=True)] | None = None
 
 
@@ -355,7 +362,7 @@ class MeltOnchainRequest(MeltRequest):
 class CheckStateRequest(Wire):
     """`POST /v1/checkstate`."""
 
-    Ys: list[PointHex]
+    Ys: Asked[PointHex]
 
 
 class ProofStateEntry(Wire):
@@ -378,7 +385,7 @@ class CheckStateResponse(Wire):
 class RestoreRequest(Wire):
     """`POST /v1/restore`."""
 
-    outputs: list[BlindedMessage]
+    outputs: Asked[BlindedMessage]
 
 
 class RestoreResponse(Wire):

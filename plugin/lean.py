@@ -6,10 +6,10 @@ import gc
 import sys
 from types import ModuleType
 
-COLLECT_ALL_AFTER = 1000
-"""Full collections of garbage are made a hundred times less often than is usual: each looks at all melts in flight,
-which takes 40 ms with ten thousand of them, and finds next to nothing. What a request, a connection or a payment leaves
-is no cycle, or dies young enough for the small collections; tests see to that."""
+COLLECT_ALL_AFTER = 100
+"""Full collections of garbage are made ten times less often than is usual: each looks at all melts in flight, which
+takes 40 ms with ten thousand of them, and finds next to nothing. What a request, a connection or a payment leaves is no
+cycle, or a small one; tests see to that. What nobody has thought of is found in the end."""
 SWITCH_INTERVAL_S = 0.0005
 """How long a thread may keep the others from the interpreter, ten times less than is usual. The writer asks for it
 again after each call of SQLite, some twenty times for an operation."""

@@ -37,7 +37,7 @@ from ledger.operations import melt, mint, replay, swap
 from ledger.store.database import Database
 from plugin.http import limits, websocket
 from plugin.http.clients import Clients
-from plugin.http.subscriptions import MAX_WAITING_MESSAGES, Connection, Hub
+from plugin.http.subscriptions import MAX_WAITING_MESSAGES, Connection, Hub, Waiting
 from plugin.methods.table import METHODS
 from plugin.node.psbt import MalformedError, Psbt, Transaction, block_time, block_transactions
 from plugin.options import OPTIONS, OptionError, parse
@@ -129,7 +129,7 @@ def subscriptions() -> Reader:
     hub = Hub(ledger, loop, [method.name for method in METHODS])
 
     async def converse(data: bytes) -> None:
-        connection = Connection()
+        connection = Connection(Waiting())
         for frame in data.split(b"\n")[:10]:
             text: str | bytes = frame
             if len(frame) % 2:

@@ -8,6 +8,7 @@ from ledger import curve
 from ledger.errors import Code, LedgerError
 from ledger.models import (
     MAX_ARRAY_LENGTH,
+    MAX_WITNESSES_LENGTH,
     CheckStateRequest,
     CheckStateResponse,
     ProofState,
@@ -19,7 +20,8 @@ from ledger.operations import inputs, outputs
 
 
 def check(db: apsw.Connection, request: CheckStateRequest) -> CheckStateResponse:
-    """The state of each `Y`, in order. Raises 11014 for too many, 11000 for one that has not the form of a point.
+    """The state of each `Y`, in order. Raises 11014 for too many, also of witnesses, and 11000 for one that has not the
+    form of a point.
 
     One that has it, and yet is none, is UNSPENT like others of which nothing is known: to compute whether it is one
     would take a third of the time of all, and nothing hangs on it."""
@@ -30,10 +32,16 @@ def check(db: apsw.Connection, request: CheckStateRequest) -> CheckStateResponse
         raise LedgerError(Code.TRANSACTION_REJECTED, "a Y is not a compressed point")
     known = inputs.states(db, ys)
     unseen = (ProofState.UNSPENT, None)
-    states = []
+    states, length = [], 0
     for y in ys:
         state, witness = known.get(y, unseen)
+        length += len(witness or "")
         states.append(ProofStateEntry(Y=y.hex(), state=state, witness=witness))
+    if length > MAX_WITNESSES_LENGTH:
+        raise LedgerError(
+            Code.TOO_MANY_INPUTS,
+            f"the witnesses of these Ys have {length} characters; at most {MAX_WITNESSES_LENGTH} are answered at once",
+        )
     return CheckStateResponse(states=states)
 
 

@@ -26,7 +26,7 @@ from plugin.http.wire import (
     COMPRESS_FROM_BYTES,
     CORS_HEADERS,
     MAX_BODY_BYTES,
-    compress,
+    compressed,
     header,
     reads_gzip,
     refusal,
@@ -169,7 +169,7 @@ async def _finish(response: Response) -> Response:
         return response  # it has no end that could be waited for
     data = await response.get_data(as_text=False)
     if len(data) >= COMPRESS_FROM_BYTES:
-        response.set_data(compress(data))
+        response.set_data(await compressed(data))
         response.headers["content-encoding"] = "gzip"
         response.vary.add("accept-encoding")
     return response

@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Protocol, cast
-from urllib.parse import urlsplit
+from typing import Any, ClassVar, Protocol, cast
 
 import h11
 from hypercorn import protocol
@@ -42,6 +41,9 @@ from wsproto.events import Event as WsEvent
 from wsproto.extensions import Extension
 from wsproto.frame_protocol import CloseReason
 
+from plugin.http.clients import Client
+from plugin.http.heads import Parser, is_sound
+from plugin.http.limits import EXTENSION as LIMITS
 from plugin.http.limits import REQUESTS, RateLimits, TooManyRequestsError
 from plugin.http.tls import Tls
 
@@ -59,6 +61,17 @@ LONGEST_SEND_S = 300
 """So is one that goes on taking, but not all of it within this time."""
 MAX_BODIES_BYTES = 64 * 1024 * 1024
 """Most memory for request bodies that are on their way, of all requests together."""
+MAX_BODIES_BYTES_OF_CLIENT = 16 * 1024 * 1024
+"""Of one client's."""
+SMALL_BODY_BYTES = 64 * 1024
+"""Bodies up to this have room of their own, half as much again: few requests are longer, and many clients together
+could fill the rest with long ones."""
+MAX_ANSWERS_BYTES = 64 * 1024 * 1024
+"""Most memory for long answers that wait for their clients to take them, of all together."""
+MAX_ANSWERS_BYTES_OF_CLIENT = 8 * 1024 * 1024
+"""Of one client's."""
+LONG_ANSWER_BYTES = 64 * 1024
+"""Only longer ones are counted: so much a connection takes without waiting."""
 
 MAX_FRAMES_AT_ONCE = 256
 """Frames that are no whole message, in one piece of what a WebSocket's client sends; more of them end it."""
@@ -88,6 +101,8 @@ class Connections:
         self._open = 0
         self._of_client: Counter[str] = Counter()
         self._is_full = False
+        self._answers = 0
+        self._answers_of: Counter[str] = Counter()
 
     @contextmanager
     def admit(self, peer: str | None) -> Iterator[bool]:
@@ -98,15 +113,13 @@ class Connections:
             return
         self._open += 1
         if key is not None:
-            self._of_client[key] += 1
+            _count(self._of_client, key, 1)
         try:
             yield True
         finally:
             self._open -= 1
             if key is not None:
-                self._of_client[key] -= 1
-                if not self._of_client[key]:
-                    del self._of_client[key]
+                _count(self._of_client, key, -1)
 
     def _has_room(self, peer: str | None, key: str | None) -> bool:
         if (is_full := self._open >= self._most) != self._is_full:
@@ -117,6 +130,37 @@ class Connections:
             return not is_full
         client = self.limits.clients.peer(peer)
         return self._of_client[key] < self.limits.share(client, MAX_CONNECTIONS_OF_CLIENT, self._most)
+
+    @contextmanager
+    def sending(self, peer: str | None, size: int) -> Iterator[bool]:
+        """Count an answer while it waits for its client. False: too many wait already, of this peer's or of all. One of
+        a peer's always may."""
+        if size <= LONG_ANSWER_BYTES:
+            yield True
+            return
+        key, share = "", MAX_ANSWERS_BYTES
+        if not self.limits.clients.trusts(peer):
+            client = self.limits.clients.peer(peer)
+            key, share = client.key, self.limits.share(client, MAX_ANSWERS_BYTES_OF_CLIENT, MAX_ANSWERS_BYTES)
+        if self._answers + size > MAX_ANSWERS_BYTES or 0 < self._answers_of[key] > share - size:
+            yield False
+            return
+        self._count_answer(key, size)
+        try:
+            yield True
+        finally:
+            self._count_answer(key, -size)
+
+    def _count_answer(self, key: str, size: int) -> None:
+        self._answers += size
+        _count(self._answers_of, key, size)
+
+
+def _count(counter: Counter[str], key: str, change: int) -> None:
+    """Keep no keys that count nothing."""
+    counter[key] += change
+    if not counter[key]:
+        del counter[key]
 
 
 def most_connections() -> int:
@@ -165,21 +209,30 @@ class MeteredBody(Body):
     """A request's body. Quart limits each one, but not how many there are."""
 
     _in_memory = 0
+    _of_sender: ClassVar[Counter[str]] = Counter()
+    _sender = ""
+    _share = MAX_BODIES_BYTES
+
+    def belongs_to(self, client: Client, limits: RateLimits) -> None:
+        """Before anything of it comes: others shall have room left, whatever this client sends. One body always has."""
+        self._sender = client.key
+        share = limits.share(client, MAX_BODIES_BYTES_OF_CLIENT, MAX_BODIES_BYTES)
+        self._share = max(share, self._max_content_length or 0)
 
     def append(self, data: bytes) -> None:
         """Keep the next piece, or nothing more at all if there is too much of all bodies."""
-        if self._must_raise is None and MeteredBody._in_memory + len(data) > MAX_BODIES_BYTES:
-            self.clear()
-            self._must_raise = BusyError("too many large requests are under way")
-            self.set_complete()
+        if self._must_raise is None and not self._has_room(len(data)):
+            self.refuse(BusyError("too many large requests are under way"))
         before = len(self._data)
         super().append(data)
-        MeteredBody._in_memory += len(self._data) - before
+        self._count(len(self._data) - before)
 
     def clear(self) -> None:
         """Forget it: it was read, or nobody wants it."""
-        MeteredBody._in_memory -= len(self._data)
+        self._count(-len(self._data))
         super().clear()
+        if self._must_raise is not None:
+            self._must_raise.__traceback__ = None  # its frames know us: a cycle, and the whole request hangs on it
 
     def refuse(self, reason: Exception) -> None:
         """Take nothing more: who waits for it gets this."""
@@ -191,6 +244,16 @@ class MeteredBody(Body):
     def is_refused(self) -> bool:
         """Whether there is no use in waiting for the rest."""
         return self._must_raise is not None
+
+    def _has_room(self, size: int) -> bool:
+        is_small = len(self._data) + size <= SMALL_BODY_BYTES
+        most = MAX_BODIES_BYTES * 3 // 2 if is_small else MAX_BODIES_BYTES
+        return MeteredBody._in_memory + size <= most and self._of_sender[self._sender] + size <= self._share
+
+    def _count(self, change: int) -> None:
+        if change:
+            MeteredBody._in_memory += change
+            _count(self._of_sender, self._sender, change)
 
 
 class MeteredRequest(Request):
@@ -211,10 +274,17 @@ class MeteredHttp(ASGIHTTPConnection):
         finally:
             if self._request is not None:
                 self._request.body.clear()
-                self._request = None  # it knows of us: a cycle, and all of the request hangs on it
+                # Both are cycles, and all of the request hangs on them: "not found" was raised by frames that know the
+                # request, and the request knows of us.
+                self._request.routing_exception = None
+                self._request = None
 
     def _create_request_from_scope(self, send: ASGISendCallable) -> Request:
         self._request = super()._create_request_from_scope(send)
+        limits: RateLimits = self.app.extensions[LIMITS]
+        peer = self.scope.get("client")
+        client = limits.clients.identify(None if peer is None else peer[0], self.scope["headers"])
+        cast(MeteredBody, self._request.body).belongs_to(client, limits)
         return self._request
 
 
@@ -238,11 +308,15 @@ class StrictHttp1(H11Protocol):
 
     config: ServerConfig
 
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.connection = Parser(h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size)
+
     async def _check_protocol(self, event: h11.Request) -> None:
         pass
 
     async def _create_stream(self, request: h11.Request) -> None:
-        if not _is_sound(request):
+        if not is_sound(request):
             await self._send_error_response(400)
             await self.send(Closed())
             return
@@ -290,21 +364,6 @@ class StrictHttp1(H11Protocol):
 @lru_cache(HEADS_KEPT)
 def _head(status: int, headers: tuple[tuple[bytes, bytes], ...]) -> h11.Response:
     return h11.Response(status_code=status, headers=list(headers))
-
-
-def _is_sound(request: h11.Request) -> bool:
-    """Whether the target is a path, a URL with one, or `*` (RFC 9112 3.2), and what asks for a WebSocket is ASCII."""
-    try:
-        path = urlsplit(request.target.decode("ascii")).path
-        for name, value in request.headers:
-            if name == b"host":
-                value.decode("latin1").lower().encode("idna")  # as werkzeug does, which stumbles otherwise
-                urlsplit(f"//{value.decode('latin1')}")  # what is in brackets must be an address of IPv6
-            if name == b"connection" or name.startswith(b"sec-websocket-"):
-                value.decode("ascii")
-    except ValueError:
-        return False
-    return path.startswith(("/", "*"))
 
 
 class TooManyFramesError(Exception):
@@ -386,6 +445,7 @@ class ImpatientServer(TCPServer):
 
     config: ServerConfig
     _has_asked = False
+    _peer: str | None = None
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -398,7 +458,8 @@ class ImpatientServer(TCPServer):
         if self.config.tls is not None and (made := self.writer.get_extra_info("ssl_object")) is not None:
             self.config.tls.context.over(made)
         name = self.writer.get_extra_info("peername")
-        with self.config.connections.admit(name[0] if isinstance(name, tuple) else None) as admitted:
+        self._peer = name[0] if isinstance(name, tuple) else None
+        with self.config.connections.admit(self._peer) as admitted:
             if admitted:
                 try:
                     await super().run()
@@ -431,8 +492,13 @@ class ImpatientServer(TCPServer):
             self._idle_since = self.loop.time() if event.idle else None
             self._has_asked |= not event.idle
             return
-        with self._watched():
-            await super().protocol_send(event)
+        size = len(event.data) if isinstance(event, RawData) else 0
+        with self.config.connections.sending(self._peer, size) as has_room, self._watched():
+            if has_room:
+                await super().protocol_send(event)
+            else:
+                self.writer.transport.abort()
+                await self.protocol.handle(Closed())
         if isinstance(event, Closed) or self.writer.transport.is_closing():
             self._closed.set()
 
@@ -492,4 +558,4 @@ ws_stream.WebsocketBuffer = BoundedBuffer  # type: ignore[misc]
 hypercorn_h11.WSStream = StrictWebSocket  # type: ignore[attr-defined]
 ws_stream.server_extensions_handshake = no_extensions  # type: ignore[attr-defined, assignment]
 hypercorn_run.TCPServer = ImpatientServer  # type: ignore[attr-defined, assignment]
-protocol.H11Protocol = StrictHttp1  # type: ignore[attr-defined]
+protocol.H11Protocol = StrictHttp1  # type: ignore[attr-defined, assignment]

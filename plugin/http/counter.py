@@ -36,7 +36,7 @@ from plugin.http.wire import (
     NOT_MODIFIED,
     Document,
     Visit,
-    compress,
+    compressed,
     reads_gzip,
 )
 from plugin.methods.method import Method
@@ -175,7 +175,7 @@ class Stream:
         if len(body) < COMPRESS_FROM_BYTES or not self._reads_gzip():
             await self._send(body)
         else:
-            await self._send(compress(body), headers=[*GZIP, VARY])
+            await self._send(await compressed(body), headers=[*GZIP, VARY])
 
     async def _send(self, body: bytes, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         length = (b"content-length", str(len(body)).encode())
@@ -264,6 +264,7 @@ class AnsweringStream(Stream):
         self._timer = asyncio.get_running_loop().call_later(BODY_TIMEOUT_S, self._too_late)
         try:
             self._visitor = self._admit()
+            self._body.belongs_to(self._visitor, self._counter.limits)
         except TooManyRequestsError as error:
             self._body.refuse(error.with_traceback(None))
         if (reason := self._counter.why_not_ready()) is not None and not self._body.is_refused:

@@ -31,6 +31,12 @@ MAX_FILTERS = 1000
 MAX_FILTERS_PER_CONNECTION = 10_000
 MAX_WAITING_MESSAGES = 12_000
 """Of one connection: room for a snapshot of all its filters. A client that reads too slowly is disconnected."""
+MAX_WAITING_LENGTH = 8 * 1024 * 1024
+"""Of all those messages, in characters."""
+MAX_WAITING_LENGTH_OF_ALL = 64 * 1024 * 1024
+"""Of the messages of all connections; beyond it those are disconnected that have more waiting than ..."""
+LITTLE_WAITING_LENGTH = 64 * 1024
+"""... this."""
 
 
 PROOF_STATE = "proof_state"
@@ -59,24 +65,38 @@ class Subscription:
     seen: int = 0
 
 
+class Waiting:
+    """What waits to be sent by all connections: how many characters."""
+
+    length = 0
+
+
 class Connection:
     """One WebSocket: its subscriptions and the messages it has still to send."""
 
-    def __init__(self) -> None:
+    def __init__(self, waiting: Waiting) -> None:
         self.subscriptions: dict[str, Subscription] = {}
         self._messages: deque[str] = deque()
+        self._length = 0
+        self._waiting = waiting
         self._ready = asyncio.Event()
         self.end: tuple[int, str] | None = None
         """Set once it shall be closed: with which code, and why."""
 
     def send(self, message: str) -> None:
         """Queue a message; one too many marks the connection for its end."""
-        if len(self._messages) >= MAX_WAITING_MESSAGES:
-            self._messages.clear()
+        if len(self._messages) >= MAX_WAITING_MESSAGES or not self._has_room(len(message)):
+            self.forget()
             self.close(TOO_SLOW, "messages are not being read fast enough")
         elif self.end is None:
             self._messages.append(message)
+            self._count(len(message))
         self._ready.set()
+
+    def forget(self) -> None:
+        """Drop what waits."""
+        self._messages.clear()
+        self._count(-self._length)
 
     def close(self, code: int, reason: str) -> None:
         """End the connection once what is queued has been sent."""
@@ -88,7 +108,20 @@ class Connection:
         while not self._messages and self.end is None:
             self._ready.clear()
             await self._ready.wait()
-        return self._messages.popleft() if self._messages else None
+        if not self._messages:
+            return None
+        message = self._messages.popleft()
+        self._count(-len(message))
+        return message
+
+    def _has_room(self, length: int) -> bool:
+        mine = self._length + length
+        of_all = self._waiting.length + length
+        return mine <= MAX_WAITING_LENGTH and (of_all <= MAX_WAITING_LENGTH_OF_ALL or mine <= LITTLE_WAITING_LENGTH)
+
+    def _count(self, change: int) -> None:
+        self._length += change
+        self._waiting.length += change
 
     @property
     def filters(self) -> int:
@@ -110,6 +143,7 @@ class Hub:
         self._loop = loop
         self._listeners: dict[tuple[str, str], set[Subscription]] = {}
         self._connections: set[Connection] = set()
+        self._waiting = Waiting()
 
     # --- events ---------------------------------------------------------------------------------------------------
 
@@ -145,7 +179,7 @@ class Hub:
         """A new connection; None if there are too many."""
         if len(self._connections) >= MAX_CONNECTIONS:
             return None
-        connection = Connection()
+        connection = Connection(self._waiting)
         self._connections.add(connection)
         return connection
 
@@ -162,6 +196,7 @@ class Hub:
     def disconnect(self, connection: Connection) -> None:
         """Forget a connection and its subscriptions."""
         self._connections.discard(connection)
+        connection.forget()
         for subscription in list(connection.subscriptions.values()):
             self.unsubscribe(subscription)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 from collections.abc import Callable, Sequence
@@ -24,6 +25,8 @@ MAX_BODY_BYTES = 1024 * 1024
 COMPRESS_FROM_BYTES = 1000
 """Keys and long lists are mostly hex: half the size when compressed."""
 COMPRESS_LEVEL = 5
+COMPRESS_ASIDE_FROM_BYTES = 128 * 1024
+"""What is longer is compressed in a thread: it would keep others waiting for milliseconds."""
 ENCODINGS_KEPT = 64
 """Values of `Accept-Encoding` whose meaning is remembered."""
 MAX_ENCODING_LENGTH = 200
@@ -168,3 +171,8 @@ def _reads_gzip(accept_encoding: str) -> bool:
 def compress(data: bytes) -> bytes:
     """For clients that read gzip."""
     return gzip.compress(data, COMPRESS_LEVEL, mtime=0)
+
+
+async def compressed(data: bytes) -> bytes:
+    """The same, wherever it keeps nobody waiting."""
+    return await asyncio.to_thread(compress, data) if len(data) > COMPRESS_ASIDE_FROM_BYTES else compress(data)

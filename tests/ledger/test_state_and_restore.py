@@ -7,7 +7,8 @@ import pytest
 from ledger import curve
 from ledger.errors import Code
 from ledger.models import MAX_ARRAY_LENGTH, CheckStateRequest, ProofState, ProofStateEntry, RestoreRequest
-from tests.ledger.helpers import NO_POINT, Mint, Wallet, changed, messages, proof_y, refused
+from ledger.operations import state
+from tests.ledger.helpers import NO_POINT, WITNESS, Mint, Wallet, changed, messages, proof_y, refused
 
 OFF_CURVE = "02" + "00" * 31 + "05"
 UNSEEN = "02" + "79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
@@ -38,6 +39,17 @@ def test_a_y_may_be_in_upper_case(mint: Mint, alice: Wallet) -> None:
     mint.swap([proof], alice.draw_sum(mint.keyset(), 8))
     (entry,) = mint.ledger.check_state(CheckStateRequest(Ys=[proof_y(proof).upper()])).states
     assert entry.state is ProofState.SPENT
+
+
+def test_witnesses_are_answered_up_to_so_many(mint: Mint, alice: Wallet, monkeypatch: pytest.MonkeyPatch) -> None:
+    proof = mint.fund_locked(alice)
+    mint.swap([proof], alice.draw_sum(mint.keyset(), 8))
+    monkeypatch.setattr(state, "MAX_WITNESSES_LENGTH", 3 * len(WITNESS))
+    asked = [proof_y(proof)] * 4
+    answer = mint.ledger.check_state(CheckStateRequest(Ys=asked[:3]))
+    assert [entry.witness for entry in answer.states] == [WITNESS] * 3
+    with refused(mint, Code.TOO_MANY_INPUTS):
+        mint.ledger.check_state(CheckStateRequest(Ys=asked))
 
 
 @pytest.mark.parametrize("y", [NO_POINT, "04" + UNSEEN[2:], "00" * 33])

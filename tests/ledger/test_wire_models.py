@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from ledger import models
 from ledger.models import (
     MAX_DESCRIPTION_LENGTH,
     MAX_INVOICE_LENGTH,
@@ -161,3 +162,31 @@ def test_signatures_go_out_with_their_dleq() -> None:
     signature = BlindSignature(amount=2**63, id="00", C_=POINT, dleq=DleqProof(e="01", s="02"))
     sent = json.loads(SignaturesResponse(signatures=[signature]).model_dump_json())
     assert sent == {"signatures": [{"amount": 2**63, "id": "00", "C_": POINT, "dleq": {"e": "01", "s": "02"}}]}
+
+
+REQUESTS = [
+    model
+    for name, model in vars(models).items()
+    if name.endswith("Request") and isinstance(model, type) and issubclass(model, Wire)
+]
+ARRAYS = [
+    (model, name)
+    for model in REQUESTS
+    for name, field in model.model_fields.items()
+    if "list[" in str(field.annotation)
+]
+
+
+def test_the_arrays_of_requests_are_known() -> None:
+    assert {name for _, name in ARRAYS} == {"inputs", "outputs", "quotes", "quote_amounts", "signatures", "Ys"}
+
+
+@pytest.mark.parametrize(("model", "name"), ARRAYS)
+@pytest.mark.parametrize("entry", ["{}", "0.5", "[]"])
+def test_an_array_full_of_bad_entries_is_described_by_its_first(model: type[Wire], name: str, entry: str) -> None:
+    """A megabyte of them would be described in a gigabyte."""
+    body = f'{{"{name}": [{",".join([entry] * 1000)}]}}'
+    with pytest.raises(ValidationError) as refused:
+        model.model_validate_json(body)
+    assert any(error["loc"][:2] == (name, 0) for error in refused.value.errors())
+    assert refused.value.error_count() < 20

@@ -29,6 +29,12 @@ COUNT = 50
 GET = b"GET /v1/info HTTP/1.1\r\nHost: m\r\n\r\n"
 CLOSED = b"GET /v1/info HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n"
 FRAMEWORK = b"GET /v1/info?plainly HTTP/1.1\r\nHost: m\r\n\r\n"
+MALFORMED = b"GET /v1/info HTTP/1.1\r\nHo st: m\r\n\r\n"
+UNKNOWN = b"GET /nothing HTTP/1.1\r\nHost: m\r\n\r\n"
+WRONG = b"GET /v1/swap HTTP/1.1\r\nHost: m\r\n\r\n"
+TOO_LONG = b"POST /v1/swap HTTP/1.1\r\nHost: m\r\nContent-Length: 1048577\r\n\r\n"
+CHUNKED = b"POST /v1/swap HTTP/1.1\r\nHost: m\r\nTransfer-Encoding: chunked\r\n\r\n"
+TOO_LONG_IN_PIECES = CHUNKED + b"100001\r\n" + b" " * 0x100001 + b"\r\n0\r\n\r\n"
 POST = b"POST /v1/swap HTTP/1.1\r\nHost: m\r\nContent-Length: 2\r\n\r\n{}"
 
 
@@ -119,6 +125,11 @@ async def main() -> None:
             "connection": await of_connections(app, GET, b"200"),
             "connection closed": await of_connections(app, CLOSED, b"200"),
             "connection of the framework": await of_connections(app, FRAMEWORK, b"200"),
+            "malformed": await of_connections(app, MALFORMED, b"400"),
+            "unknown path": await of_connections(app, UNKNOWN, b"404"),
+            "wrong method": await of_connections(app, WRONG, b"400"),
+            "too long": await of_connections(app, TOO_LONG, b"400"),
+            "too long in the framework": await of_connections(app, TOO_LONG_IN_PIECES, b"400"),
             "not ready": await of_refusals(early, b"503"),
             "too often": await of_refusals(often, b"429"),
             "refusal of the ledger": await of_the_ledger(Path(directory, "ledger")),

@@ -17,12 +17,20 @@ LITTLE = [
     "post",
     "connection",
     "connection closed",
+    "malformed",
     "not ready",
     "too often",
     "refusal of the ledger",
     "search without a route",
 ]
-OF_THE_FRAMEWORK = ["framework", "connection of the framework"]
+OF_THE_FRAMEWORK = [
+    "framework",
+    "connection of the framework",
+    "unknown path",
+    "wrong method",
+    "too long",
+    "too long in the framework",
+]
 
 
 @pytest.fixture(scope="module")
