@@ -74,9 +74,16 @@ def curve_work(request: SwapRequest | MintRequest | MintBatchRequest | MeltReque
 
 
 class Ledger:
-    """An open ledger. `clock` gives unix seconds."""
+    """An open ledger. `clock` gives unix seconds. `on_death` is called, with a sentence, when nothing can change the
+    ledger any more because its writer has ended: in that thread, and before those who wait are answered."""
 
-    def __init__(self, database: Database, seed: bytes, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        database: Database,
+        seed: bytes,
+        clock: Callable[[], float] = time.time,
+        on_death: Callable[[str], None] = lambda reason: None,
+    ) -> None:
         self._database = database
         self._seed = seed
         self._clock = clock
@@ -89,7 +96,7 @@ class Ledger:
             """What the operator has decided, as of the last commit that changed it."""
         if melt_quote.recount_pending(database.writer):
             log.error("the melts in flight were not as many, or not over as much, as was written down: counted again")
-        self._writer = Writer(database.writer, self._begin, self._publish)
+        self._writer = Writer(database.writer, self._begin, self._publish, on_death)
 
     # --- life ---------------------------------------------------------------------------------------------------
 

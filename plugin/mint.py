@@ -210,7 +210,7 @@ class Mint:
         try:
             record = open_ledger(database, remembered)
             seed = await self.node.secret(SEED_PURPOSE.format(epoch=record.epoch))
-            ledger = await asyncio.to_thread(Ledger, database, seed)
+            ledger = await asyncio.to_thread(Ledger, database, seed, on_death=self._supervisor.give_up)
             self._is_node_older = ledger.is_node_older(remembered)
             return ledger
         except BaseException:

@@ -17,7 +17,7 @@ T = TypeVar("T")
 class Supervisor:
     """Keeps a reference to each task it starts, and reports those that fail.
 
-    `on_fatal` is called, with a sentence, when a task that must run as long as the mint does has ended."""
+    `on_fatal` is called, with a sentence, when something that must run as long as the mint does has ended."""
 
     def __init__(self, on_fatal: Callable[[str], None]) -> None:
         self._on_fatal = on_fatal
@@ -46,6 +46,11 @@ class Supervisor:
         """The mint can't go on without this task."""
         task.add_done_callback(self._end_of_forever)
 
+    def give_up(self, reason: str) -> None:
+        """The mint can't go on, and if it isn't stopping anyway it ends now; from any thread."""
+        if not self._stopping:
+            self._on_fatal(reason)
+
     def let_end(self) -> None:
         """From now on any task may end: the mint is stopping."""
         self._stopping = True
@@ -67,4 +72,4 @@ class Supervisor:
         if self._stopping:
             return
         self._log_failure(task)
-        self._on_fatal(f"{task.get_name()} has ended")
+        self.give_up(f"{task.get_name()} has ended")

@@ -3,6 +3,9 @@
 Operations queue up. The writer takes all that are waiting, runs each in a savepoint of its own inside one
 `BEGIN IMMEDIATE … COMMIT`, and answers them after that one commit has reached the disk. So an answer is always
 durable, a refused operation leaves no trace, and the busier the mint the fewer disk syncs per operation.
+
+What fails is told to who asked for it, and the writer goes on. If it can't, nothing can change the ledger any more, and
+its owner is told.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
@@ -65,12 +69,16 @@ class Writer:
         connection: apsw.Connection,
         begin: Callable[[apsw.Connection], Transaction],
         publish: Callable[[Event], None],
+        on_death: Callable[[str], None],
     ) -> None:
+        """`on_death` is called, with a sentence, if the writer ends by itself; in its thread."""
         self._connection = connection
         self._begin = begin
         self._publish = publish
+        self._on_death = on_death
         self._queue: queue.Queue[_Job | None] = queue.Queue(MAX_QUEUE)
-        self._closed = False
+        self._taken: list[_Job] = []  # the batch that is being worked on
+        self._ended: str | None = None  # why nothing is queued any more
         self.remembered = 0
         """Up to which commit the node has a record of the ledger; written down with each commit."""
         self.observer: Observer | None = None
@@ -89,8 +97,8 @@ class Writer:
         or what the work raised (LedgerError: refused; StorageError: could not be committed)."""
         future: Future[T] = Future()
         with self._submitting:
-            if self._closed:
-                future.set_exception(StorageError("the ledger is closed"))
+            if self._ended is not None:
+                future.set_exception(StorageError(self._ended))
                 return future
             try:
                 self._queue.put_nowait(_Job(operation, work, future))
@@ -101,27 +109,48 @@ class Writer:
     def close(self) -> None:
         """Finish what is queued, then stop."""
         with self._submitting:
-            self._closed = True
+            self._ended = self._ended or "the ledger is closed"
         self._queue.put(None)
         self._thread.join(SHUTDOWN_WAIT_S)
 
     def _run(self) -> None:
-        while True:
-            job = self._queue.get()
-            if job is None:
-                return
-            self._run_batch(job)
+        try:
+            while (job := self._queue.get()) is not None:
+                self._run_batch(job)
+        except BaseException as error:
+            self._die(error)
+
+    def _die(self, error: BaseException) -> None:
+        """Nothing will change the ledger any more. The owner is told first: it had better be gone before anybody hears
+        an answer that need not be true, as a commit that was under way may have reached the disk."""
+        reason = f"the ledger's writer has ended: {error!r}"
+        try:
+            log.error("%s", reason, exc_info=error)
+            self._on_death(reason)
+        finally:
+            waiting: list[_Job | None] = []
+            with self._submitting:
+                self._ended = reason
+                with suppress(queue.Empty):
+                    while True:
+                        waiting.append(self._queue.get_nowait())
+            with suppress(apsw.Error):
+                self._roll_back()
+            for job in self._taken:
+                _fail_unanswered(job, StorageError(f"{reason}; whether this was done is not known"))
+            for job in filter(None, waiting):
+                _fail_unanswered(job, StorageError(reason))
 
     def _run_batch(self, first: _Job) -> None:
         began = time.perf_counter()
-        taken: list[_Job] = []
+        taken = self._taken
+        taken.append(first)
         done: list[_Done] = []
         refused: list[tuple[_Job, BaseException]] = []
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             job: _Job | None = first
             while job is not None:
-                taken.append(job)
                 outcome = self._run_one(job)
                 if isinstance(outcome, _Done):
                     done.append(outcome)
@@ -129,14 +158,15 @@ class Writer:
                     refused.append((job, outcome))
                 if len(taken) >= MAX_BATCH or (done and done[-1].tx.after_commit):
                     break
-                job = self._next()
+                if (job := self._next()) is not None:
+                    taken.append(job)
             number = self._count_commit() if done else 0
             self._connection.execute("COMMIT")
         except apsw.Error as error:
             log.error("the ledger could not commit: %s", error)
             self._roll_back()
             lost = StorageError(f"the ledger could not commit: {error}")
-            number, done, refused = 0, [], [(job, lost) for job in taken or [first]]
+            number, done, refused = 0, [], [(job, lost) for job in taken]
         seconds = time.perf_counter() - began
         self._answer(number, done, refused)
         if self.observer is not None:
@@ -145,6 +175,7 @@ class Writer:
                 self.observer(Batch((*outcomes, *((job.operation, error) for job, error in refused)), seconds))
             except Exception:
                 log.exception("the observer of the ledger's commits failed")
+        taken.clear()
 
     def _count_commit(self) -> int:
         return int(
@@ -185,15 +216,22 @@ class Writer:
             self._connection.execute("ROLLBACK")
 
     def _answer(self, number: int, done: list[_Done], refused: list[tuple[_Job, BaseException]]) -> None:
-        for finished in done:
-            for change in finished.tx.after_commit:
-                change()
-        for finished in done:
-            for event in finished.tx.events:
-                self._publish(replace(event, commit=number))
-        for finished in done:
-            if finished.job.future.set_running_or_notify_cancel():
-                finished.job.future.set_result(finished.result)
-        for job, error in refused:
-            if job.future.set_running_or_notify_cancel():
-                job.future.set_exception(error)
+        try:
+            for finished in done:
+                for change in finished.tx.after_commit:
+                    change()
+            for finished in done:
+                for event in finished.tx.events:
+                    self._publish(replace(event, commit=number))
+        finally:  # what is durable is told so, though the writer may end here
+            for finished in done:
+                if finished.job.future.set_running_or_notify_cancel():
+                    finished.job.future.set_result(finished.result)
+            for job, error in refused:
+                if job.future.set_running_or_notify_cancel():
+                    job.future.set_exception(error)
+
+
+def _fail_unanswered(job: _Job, error: BaseException) -> None:
+    if not job.future.done() and (job.future.running() or job.future.set_running_or_notify_cancel()):
+        job.future.set_exception(error)

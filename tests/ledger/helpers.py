@@ -191,6 +191,7 @@ class Mint:
         self.path = path
         self.clock = Clock()
         self.events: list[Event] = []
+        self.deaths: list[str] = []
         self.open()
         for unit in units:
             self.rotate(unit)
@@ -202,7 +203,7 @@ class Mint:
         self.database = Database(self.path)
         try:
             open_ledger(self.database, None, self.clock)
-            self.ledger = Ledger(self.database, seed, self.clock)
+            self.ledger = Ledger(self.database, seed, self.clock, self.deaths.append)
         except BaseException:
             self.database.close()
             raise

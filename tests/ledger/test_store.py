@@ -14,10 +14,12 @@ import pytest
 
 from ledger.errors import Code, LedgerError, StorageError
 from ledger.models import ProofState
+from ledger.operations import mint as mint_operations
+from ledger.operations.mint import Receipt
 from ledger.store import writer
 from ledger.store.database import READERS
 from ledger.store.transaction import Transaction
-from tests.ledger.helpers import ANSWER_S, SOME, Mint, Wallet, done, mint_request, swap_request
+from tests.ledger.helpers import ANSWER_S, METHOD, SOME, Mint, Wallet, done, mint_request, swap_request
 
 MARK = "UPDATE ledger SET pay_index = pay_index + 1"
 """A small change that can be counted."""
@@ -264,6 +266,100 @@ def test_a_constraint_of_the_schema_is_a_failed_operation_and_not_a_failed_batch
     assert done(good) == 1
     with pytest.raises(StorageError, match="CHECK constraint failed"):
         done(bad)
+
+
+# --- the writer's end ---------------------------------------------------------------------------------------------
+
+
+def run_out_of_memory(*_: object) -> Any:
+    raise MemoryError("no memory for it")
+
+
+def end_after_commit(tx: Transaction) -> int:
+    tx.after_commit.append(run_out_of_memory)
+    return mark(tx)
+
+
+def assert_dead(mint: Mint) -> None:
+    """The owner has heard of it, once, and nobody waits for ever."""
+    mint.ledger._writer._thread.join(ANSWER_S)
+    (reason,) = mint.deaths
+    assert "MemoryError('no memory for it')" in reason
+    later = mint.ledger.submit(SOME, mark)
+    assert later.done()
+    assert str(later.exception()) == reason
+
+
+def test_a_writer_that_ends_after_a_commit_tells_what_is_durable_and_refuses_what_waits(mint: Mint) -> None:
+    with mint.held_writer():
+        durable = [mint.ledger.submit(SOME, mark), mint.ledger.submit(SOME, end_after_commit)]
+        waiting = [mint.ledger.submit(SOME, mark) for _ in range(3)]
+    assert [done(future) for future in durable] == [1, 2]
+    assert {str(future.exception(ANSWER_S)) for future in waiting} == set(mint.deaths)
+    assert marks(mint) == 2
+    assert_dead(mint)
+    mint.reopen()
+    assert mint.run(mark) == 3
+
+
+def test_a_writer_that_ends_while_it_publishes_tells_what_is_durable(
+    mint: Mint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quote = mint.mint_quote(8)
+    monkeypatch.setattr(mint.ledger._writer, "_publish", run_out_of_memory)
+    with mint.held_writer():
+        payment = Receipt(b"payment", 8000)
+        credit = mint.ledger.submit(SOME, lambda tx: mint_operations.credit(tx, METHOD, quote.quote, payment))
+        refused = mint.ledger.submit(SOME, mark_and_refuse)
+    assert done(credit) == mint.ledger.mint_quote(METHOD, quote.quote)
+    assert isinstance(refused.exception(ANSWER_S), LedgerError)
+    assert_dead(mint)
+
+
+def test_a_writer_that_ends_before_its_commit_has_changed_nothing(mint: Mint, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = mint.dump()
+    monkeypatch.setattr(mint.ledger._writer, "_count_commit", run_out_of_memory)
+    with mint.held_writer(fails=True):
+        batch = [mint.ledger.submit(SOME, mark) for _ in range(3)]
+        assert batch[1].cancel()
+    for future in (batch[0], batch[2]):
+        assert isinstance(future.exception(ANSWER_S), StorageError)
+    assert mint.dump() == rows
+    assert_dead(mint)
+    mint.reopen()
+    assert mint.run(mark) == 1
+
+
+def test_of_a_commit_that_the_writer_saw_no_end_of_nobody_is_told_that_it_failed(mint: Mint) -> None:
+    mint.database.writer.set_wal_hook(run_out_of_memory)  # SQLite calls it when the commit is on the disk
+    with pytest.raises(StorageError, match="whether this was done is not known"):
+        mint.run(mark)
+    assert marks(mint) == 1
+    assert_dead(mint)
+
+
+def test_a_transaction_that_cannot_be_rolled_back_is_the_writers_end(
+    mint: Mint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise apsw.IOError("no memory for it")
+
+    mint.database.writer.set_commit_hook(lambda: True)
+    monkeypatch.setattr(mint.ledger._writer, "_roll_back", fail)
+    with pytest.raises(StorageError):
+        mint.run(mark)
+    assert len(mint.deaths) == 1, "told before the answer"
+
+
+def test_the_owner_hears_of_the_writers_end_before_those_who_wait(mint: Mint) -> None:
+    """It ends the process: nobody is to act on an answer that need not be true."""
+    answered: list[bool] = []
+    with mint.held_writer():
+        mint.ledger.submit(SOME, end_after_commit)
+        waiting = mint.ledger.submit(SOME, mark)
+        mint.ledger._writer._on_death = lambda reason: answered.append(waiting.done())
+    assert isinstance(waiting.exception(ANSWER_S), StorageError)
+    assert answered == [False]
 
 
 # --- the queue ----------------------------------------------------------------------------------------------------

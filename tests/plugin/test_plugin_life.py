@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -499,6 +500,21 @@ def test_while_the_ledger_cannot_be_written_nothing_is_answered_and_nothing_is_l
 
 
 # --- nothing but the real entry file ------------------------------------------------------------------------------
+
+
+def test_without_its_writer_the_plugin_ends(make_mint: MakeMint) -> None:
+    """It would take requests, and answer none of them."""
+    mint = make_mint(started=False)
+    mint.change_inside(constants={"ledger.ledger:Ledger._adopt": None})  # fails after the commit
+    mint.start()
+    mint.expect_broken("the plugin ends: the ledger's writer has ended: TypeError")
+    mint.expect_broken("^(?!.*the plugin ends).*the ledger's writer has ended: TypeError")
+    with suppress(RpcError):  # it may just be answered: it is durable
+        mint.node.rpc("cashu-pause", what="minting")
+    assert mint.node.wait_for_plugin_exit() == 1
+    mint.change_inside()
+    mint.start_plugin()
+    assert mint.info()["minting_paused_at"] is not None
 
 
 def test_nothing_but_the_entry_file_and_a_node_is_needed(tmp_path: Path) -> None:
