@@ -56,7 +56,7 @@ class LedgerError(Exception):
 
 
 class StorageError(Exception):
-    """The database could not commit (full, read-only, failing disk). The caller's change did not happen,
+    """The database could not be read or not commit (full, read-only, failing disk). The caller's change did not happen,
     unless the text says that this is not known: then the ledger's owner was told first that it must end."""
 
 

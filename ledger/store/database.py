@@ -56,7 +56,8 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[apsw.Connection]:
-        """A connection on one consistent snapshot of the committed ledger. Raises StorageError once it is closed."""
+        """A connection on one consistent snapshot of the committed ledger. Raises StorageError once it is closed, and
+        for every error of SQLite while it is used: the disk may fail, or a page be damaged."""
         kept = True
         try:
             connection = self._readers.get_nowait()
@@ -66,11 +67,14 @@ class Database:
             self._readers.put(None)
             raise StorageError("the ledger is closed")
         try:
-            connection.execute("BEGIN")
             try:
+                connection.execute("BEGIN")
                 yield connection
             finally:
-                connection.execute("ROLLBACK")
+                if connection.in_transaction:  # some errors end it
+                    connection.execute("ROLLBACK")
+        except apsw.Error as error:
+            raise StorageError(f"cannot read the ledger {self.path}: {error}") from error
         finally:
             if kept:
                 self._readers.put(connection)

@@ -455,6 +455,47 @@ def test_a_reader_that_failed_gives_its_connection_back(mint: Mint) -> None:
     assert marks(mint) == 0
 
 
+def test_a_damaged_page_is_a_storage_error_and_the_connection_is_used_again(mint: Mint) -> None:
+    quote = mint.mint_quote(8).quote
+    page = mint.value("SELECT rootpage FROM sqlite_schema WHERE name = 'sqlite_autoindex_mint_quotes_1'")
+    size = mint.value("PRAGMA page_size")
+    mint.close()  # all of it is in the file now
+    sound = mint.path.read_bytes()
+    at = (page - 1) * size
+    mint.path.write_bytes(sound[:at] + b"\xff" * size + sound[at + size :])
+    mint.open()
+    for _ in range(2 * READERS):
+        with pytest.raises(
+            StorageError, match=r"cannot read the ledger .*ledger\.sqlite3: database disk image is malformed"
+        ):
+            mint.ledger.mint_quote(METHOD, quote)
+        assert marks(mint) == 0
+    mint.close()
+    mint.path.write_bytes(sound)
+    mint.open()
+    assert mint.ledger.mint_quote(METHOD, quote).quote == quote
+
+
+def test_a_snapshot_that_cannot_be_taken_or_ends_by_itself_is_a_storage_error(mint: Mint) -> None:
+    """SQLite ends a transaction by itself after some errors."""
+
+    def fail(db: apsw.Connection) -> None:
+        db.execute("ROLLBACK")
+        raise apsw.IOError("disk I/O error")
+
+    for _ in range(2 * READERS):
+        with pytest.raises(StorageError, match="disk I/O error"), mint.ledger.read() as db:
+            fail(db)
+    for reader in filter(None, mint.database._readers.queue):
+        reader.execute("BEGIN")
+    with ExitStack() as reading:
+        for _ in range(READERS):
+            with pytest.raises(StorageError, match="cannot start a transaction within a transaction"):
+                marks(mint)
+            reading.enter_context(mint.ledger.read())  # on the same connection: it is sound again
+    assert marks(mint) == 0
+
+
 def test_more_readers_than_connections_take_turns(mint: Mint) -> None:
     together = threading.Semaphore(0)
 
