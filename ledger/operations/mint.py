@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import apsw
@@ -77,7 +78,7 @@ class Prepared:
     method: str
     claims: tuple[Claim, ...]
     is_batch: bool
-    messages: tuple[BlindedMessage, ...]
+    signable: Signable
     digest: bytes
     outputs: Outputs
     signed: list[Signed]
@@ -294,7 +295,7 @@ def _prepare(
     now: int,
 ) -> Prepared:
     checked = outputs.check(keysets, messages, now)
-    return Prepared(method, claims, is_batch, tuple(messages), request_digest, checked, outputs.sign(checked))
+    return Prepared(method, claims, is_batch, Signable(messages), request_digest, checked, outputs.sign(checked))
 
 
 def commit(tx: Transaction, issue: Prepared) -> SignaturesResponse:
@@ -310,6 +311,8 @@ def commit(tx: Transaction, issue: Prepared) -> SignaturesResponse:
     taken = _fill(most, issue.outputs.amount) if issue.method in methods.REUSABLE else most
     if sum(taken) != issue.outputs.amount:
         raise LedgerError(Code.NOT_BALANCED, f"outputs {issue.outputs.amount} are not the quotes' {sum(taken)}")
+    for row, claim in zip(rows, issue.claims, strict=True):  # costs most: all others wait
+        require_signature(row.id, row.pubkey, claim.signature, issue.signable)
     outputs.require_unsigned(tx, issue.outputs)
     operation = replay.record(tx, KIND, issue.digest)
     outputs.insert(tx, issue.signed, operation=operation)
@@ -342,7 +345,6 @@ def _take(tx: Transaction, row: _Row, claim: Claim, issue: Prepared) -> int:
     """How much this issue takes from a quote, if it may; of a reusable one, the most that it may take."""
     if issue.is_batch and row.pubkey is None and claim.signature is not None:
         raise LedgerError(Code.SIGNATURE_INVALID, "a quote that is not locked to a key must have no signature (NUT-29)")
-    require_signature(row.id, row.pubkey, claim.signature, issue.messages)
     _require_mintable(row, tx.now)
     amount = claim.amount
     if amount is None and issue.is_batch:
@@ -362,9 +364,10 @@ def require_mintable(
     now: int,
 ) -> None:
     """Raises 20000, 20008, 20001, 20002 or 20007 if nothing can be issued now for one of these (quote, signature)."""
+    signable = Signable(messages)
     for quote_id, signature in quotes:
         row = _row(db, method, quote_id)
-        require_signature(row.id, row.pubkey, signature, messages)
+        require_signature(row.id, row.pubkey, signature, signable)
         _require_mintable(row, now)
 
 
@@ -387,9 +390,7 @@ def _require_unit(rows: list[_Row], unit: str) -> None:
         raise LedgerError(Code.UNITS_DIFFER, f"the quote is in {', '.join(units)}, the outputs in {unit}")
 
 
-def require_signature(
-    quote_id: str, pubkey: str | None, signature: str | None, messages: Sequence[BlindedMessage]
-) -> None:
+def require_signature(quote_id: str, pubkey: str | None, signature: str | None, outputs: Signable) -> None:
     """A quote locked to a key needs a signature by it, over the current or the older message (NUT-20): 20008."""
     if pubkey is None:
         return
@@ -400,20 +401,47 @@ def require_signature(
         raw = bytes.fromhex(signature)
     except ValueError as error:
         raise LedgerError(Code.SIGNATURE_INVALID, "signature is not hex") from error
-    texts = (signed_message(quote_id, messages), signed_message_legacy(quote_id, messages))
-    if not any(curve.verify_schnorr(key, raw, text) for text in texts):
+    if not any(curve.verify_schnorr(key, raw, text(quote_id)) for text in (outputs.message, outputs.message_legacy)):
         raise LedgerError(Code.SIGNATURE_INVALID, "signature does not fit the quote's key and these outputs")
 
 
+class Signable:
+    """Outputs as wallets sign them for a quote (NUT-20). Their part of a message is the same for each quote of a batch:
+    it is made once, and only if it is asked for."""
+
+    def __init__(self, messages: Sequence[BlindedMessage]) -> None:
+        self._messages = messages
+
+    def message(self, quote_id: str) -> bytes:
+        """What a wallet signs (NUT-20 as amended): everything framed by its length, amounts included."""
+        return SIGNATURE_DOMAIN + _framed(quote_id.encode()) + self._framed
+
+    def message_legacy(self, quote_id: str) -> bytes:
+        """What older wallets sign (NUT-20 before the amendment): the texts joined, amounts not covered."""
+        return quote_id.encode() + self._joined
+
+    @cached_property
+    def _framed(self) -> bytes:
+        parts = []
+        for message in self._messages:
+            parts.append(_framed(message.amount.to_bytes((message.amount.bit_length() + 7) // 8, "big")))
+            parts.append(_framed(bytes.fromhex(message.B_)))
+        return b"".join(parts)
+
+    @cached_property
+    def _joined(self) -> bytes:
+        return "".join(message.B_ for message in self._messages).encode()
+
+
+def _framed(part: bytes) -> bytes:
+    return len(part).to_bytes(4, "big") + part
+
+
 def signed_message(quote_id: str, messages: Sequence[BlindedMessage]) -> bytes:
-    """What a wallet signs (NUT-20 as amended): everything framed by its length, amounts included."""
-    parts = [quote_id.encode()]
-    for message in messages:
-        parts.append(message.amount.to_bytes((message.amount.bit_length() + 7) // 8, "big"))
-        parts.append(bytes.fromhex(message.B_))
-    return SIGNATURE_DOMAIN + b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    """What a wallet signs for one quote."""
+    return Signable(messages).message(quote_id)
 
 
 def signed_message_legacy(quote_id: str, messages: Sequence[BlindedMessage]) -> bytes:
-    """What older wallets sign (NUT-20 before the amendment): the texts joined, amounts not covered."""
-    return (quote_id + "".join(message.B_ for message in messages)).encode()
+    """What an older wallet signs for one quote."""
+    return Signable(messages).message_legacy(quote_id)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 from coincurve import PrivateKey
@@ -10,11 +12,25 @@ from coincurve import PrivateKey
 from ledger.errors import Code, LedgerError
 from ledger.events import MintQuoteChanged
 from ledger.ids import new_quote_id
-from ledger.models import MeltQuoteState, MintBatchRequest, MintQuoteBolt12, MintRequest, SignaturesResponse
+from ledger.models import (
+    BlindedMessage,
+    MeltQuoteState,
+    MintBatchRequest,
+    MintQuoteBolt12,
+    MintRequest,
+    SignaturesResponse,
+)
 from ledger.operations import mint as mint_operations
 from ledger.operations.melt import Payment
 from ledger.operations.melt_quote import NewPayment, NodeMark, PendingPayment
-from ledger.operations.mint import NewMintQuote, Receipt, signed_message
+from ledger.operations.mint import (
+    NewMintQuote,
+    Receipt,
+    Signable,
+    require_signature,
+    signed_message,
+    signed_message_legacy,
+)
 from tests.ledger.helpers import NOW, PREIMAGE, Drawn, Mint, Wallet, done, melt_request, messages, refused, schnorr
 
 BOLT12, BOLT11, ONCHAIN = "bolt12", "bolt11", "onchain"
@@ -242,6 +258,45 @@ def test_in_a_batch_each_signature_counts_also_of_a_quote_that_gives_nothing(min
     )
     with refused(mint, Code.SIGNATURE_INVALID):
         done(mint.ledger.issue_batch(BOLT12, request))
+
+
+def test_a_batch_that_is_not_balanced_is_refused_before_the_writer_looks_at_signatures(
+    mint: Mint, alice: Wallet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They cost more than all else, while everybody waits for the writer."""
+    checked: list[str] = []
+
+    def check(*arguments: Any) -> None:
+        checked.append(threading.current_thread().name)
+        require_signature(*arguments)
+
+    monkeypatch.setattr(mint_operations, "require_signature", check)
+    quotes = [paid(mint, 5), paid(mint, 6)]
+    with refused(mint, Code.NOT_BALANCED):
+        batch(mint, quotes, alice.draw_sum(mint.keyset(), 12))
+    assert checked
+    assert "ledger-writer" not in checked
+    batch(mint, quotes, alice.draw_sum(mint.keyset(), 11))
+    assert checked.count("ledger-writer") == len(quotes)
+
+
+def test_for_a_batch_its_outputs_are_put_into_messages_once(mint: Mint, alice: Wallet) -> None:
+    class Read(list[BlindedMessage]):
+        times = 0
+
+        def __iter__(self) -> Iterator[BlindedMessage]:
+            self.times += 1
+            return super().__iter__()
+
+    drawn = messages(alice.draw_sum(mint.keyset(), 11))
+    outputs = Read(drawn)
+    signable = Signable(outputs)
+    for quote in ("one", "another"):
+        assert signable.message(quote) == signed_message(quote, drawn)
+        assert outputs.times == 1, "the older message is made for who needs it"
+    for quote in ("one", "another"):
+        assert signable.message_legacy(quote) == signed_message_legacy(quote, drawn)
+    assert outputs.times == 2
 
 
 # --- other methods --------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from ledger.curve import Dleq
 from ledger.errors import Code, LedgerError
 from ledger.keysets import input_fee, keyset_id_v1, keyset_id_v2
 from ledger.models import MintRequest
-from ledger.operations.mint import require_signature, signed_message, signed_message_legacy
+from ledger.operations.mint import Signable, require_signature, signed_message, signed_message_legacy
 from ledger.units import split
 from tests.ledger.helpers import Mint, Wallet, unblind, vectors
 
@@ -232,7 +232,7 @@ def test_dleq_of_a_proof(vector: dict[str, Any]) -> None:
 
 def accepts(request: MintRequest, pubkey: str) -> bool:
     try:
-        require_signature(request.quote, pubkey, request.signature, request.outputs)
+        require_signature(request.quote, pubkey, request.signature, Signable(request.outputs))
     except LedgerError as error:
         if error.code is not Code.SIGNATURE_INVALID:
             raise
