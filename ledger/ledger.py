@@ -245,7 +245,7 @@ class Ledger:
         if not max_outstanding_msat:
             return True
         with self.read() as db:
-            return amount_msat <= exposure.room_msat(db, self.now(), max_outstanding_msat)
+            return exposure.has_room(db, self.now(), amount_msat, max_outstanding_msat)
 
     def create_mint_quote(self, quote: mint.NewMintQuote, max_outstanding_msat: int = 0) -> Future[MintQuote]:
         """Store a new mint quote. Raises 20003 if more than this could be outstanding then (0: no limit), or while

@@ -40,15 +40,19 @@ def unpaid_msat(db: apsw.Connection, now: int) -> int:
     return sum(to_msat(amount, unit) for unit, amount in rows)
 
 
-def room_msat(db: apsw.Connection, now: int, limit_msat: int) -> int:
-    """What may still be asked for below the limit; negative once it is passed, which payments of old offers and
-    deposits on the chain can do."""
-    return limit_msat - owed_msat(db) - min(unpaid_msat(db, now), limit_msat // UNPAID_SHARE)
+def has_room(db: apsw.Connection, now: int, amount_msat: int, limit_msat: int) -> bool:
+    """Whether so much may still be asked for below the limit, which payments of old offers and deposits on the chain
+    can pass."""
+    left_msat = limit_msat - owed_msat(db)
+    most_unpaid_msat = limit_msat // UNPAID_SHARE
+    if amount_msat > left_msat or amount_msat <= left_msat - most_unpaid_msat:
+        return amount_msat <= left_msat  # whatever is unpaid: there may be very many quotes to sum up
+    return amount_msat <= left_msat - min(unpaid_msat(db, now), most_unpaid_msat)
 
 
 def require_room(db: apsw.Connection, now: int, amount_msat: int, limit_msat: int) -> None:
     """Refuse a mint quote over more than there is room for: 20003. A limit of 0 is none."""
-    if limit_msat and amount_msat > room_msat(db, now, limit_msat):
+    if limit_msat and not has_room(db, now, amount_msat, limit_msat):
         raise LedgerError(
             Code.MINTING_DISABLED,
             "the mint's operator limits how much ecash there is, and this would be too much: try a smaller amount, or "

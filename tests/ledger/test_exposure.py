@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect
+
+import apsw
 import pytest
 
 from ledger.errors import Code
@@ -22,8 +25,12 @@ def owed(mint: Mint) -> int:
 
 
 def room(mint: Mint) -> int:
+    """The most that there is room for."""
+    amounts = range(-2 * LIMIT_MSAT, LIMIT_MSAT + 2)
     with mint.ledger.read() as db:
-        return exposure.room_msat(db, mint.ledger.now(), LIMIT_MSAT)
+        now = mint.ledger.now()
+        too_much = bisect(amounts, False, key=lambda amount: not exposure.has_room(db, now, amount, LIMIT_MSAT))
+    return amounts[too_much] - 1
 
 
 def ask(mint: Mint, amount: int | None, unit: str = "sat", expiry: int | None = NOW + 60) -> MintQuote:
@@ -84,6 +91,35 @@ def test_quotes_that_nobody_pays_take_a_tenth_at_most_and_only_until_they_expire
         ask(mint, 901)
     mint.clock.now += 61
     assert room(mint) == LIMIT_MSAT
+
+
+def test_quotes_that_nobody_pays_are_summed_up_only_where_it_depends_on_them(
+    mint: Mint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody can make very many of them."""
+    ask(mint, 30)
+    summed: list[int] = []
+
+    def sum_up(db: apsw.Connection, now: int) -> int:
+        summed.append(now)
+        return 30_000
+
+    monkeypatch.setattr(exposure, "unpaid_msat", sum_up)
+    owed_msat = 500_000
+    mint.paid_quote(500)
+    left_msat = LIMIT_MSAT - owed_msat
+    for amount_msat, has_room, is_summed in (
+        (1, True, False),
+        (left_msat - LIMIT_MSAT // 10, True, False),
+        (left_msat - LIMIT_MSAT // 10 + 1, True, True),
+        (left_msat - 30_000, True, True),
+        (left_msat - 30_000 + 1, False, True),
+        (left_msat, False, True),
+        (left_msat + 1, False, False),
+    ):
+        summed.clear()
+        assert mint.ledger.has_room(amount_msat, LIMIT_MSAT) == has_room
+        assert bool(summed) == is_summed, amount_msat
 
 
 def test_a_quote_without_an_amount_needs_some_room(mint: Mint) -> None:
