@@ -136,7 +136,12 @@ class Verdicts:
 
     def part_succeeded(self, event: PartSucceeded) -> None:
         """Hint, with a preimage: it proves the payment even if the node's rows are deleted before we look."""
-        melt = self._ledger.pending_melt(event.payment_hash)
+        try:
+            melt = self._ledger.pending_melt(event.payment_hash)
+        except StorageError as error:
+            log.error("can't look up a payment that has succeeded, will try again: %s", error)
+            self._look_later(event.payment_hash, RETRY_S)
+            return
         if melt is None or event.label != melt.label:
             return
         if hashlib.sha256(event.preimage).digest() == event.payment_hash:
@@ -190,21 +195,23 @@ class Verdicts:
 
     async def resolve(self, payment_hash: bytes) -> None:
         """Decide about the melt in flight for this hash, if there is one. May be called at any time, and repeatedly."""
+        try:
+            await self._resolve(payment_hash)
+        except (RpcError, NodeUnavailableError, OutcomeUnknownError) as error:
+            log.info("can't look at a payment now, will try again: %s", error)
+            self._look_later(payment_hash, RETRY_S)
+        except StorageError as error:
+            log.error("a payment's outcome could not be written, will try again: %s", error)
+            self._look_later(payment_hash, RETRY_S)
+
+    async def _resolve(self, payment_hash: bytes) -> None:
         melt = self._ledger.pending_melt(payment_hash)
         if melt is None:
             return
         attempt = self._attempt(melt)
         async with attempt.lock:
-            if self._ledger.pending_melt(payment_hash) != melt:
-                return  # decided while we waited for our turn
-            try:
+            if self._ledger.pending_melt(payment_hash) == melt:  # else decided while we waited for our turn
                 await self._execute(attempt, await self._judge(attempt))
-            except (RpcError, NodeUnavailableError, OutcomeUnknownError) as error:
-                log.info("can't look at a payment now, will try again: %s", error)
-                self._look_later(payment_hash, RETRY_S)
-            except StorageError as error:
-                log.error("a payment's outcome could not be written, will try again: %s", error)
-                self._look_later(payment_hash, RETRY_S)
 
     async def look(self, melt: PendingPayment) -> Verdict:
         """What would be decided about a melt in flight now; decides nothing. Raises what the node does."""
