@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,6 +29,9 @@ MAX_SUBSCRIPTIONS = 100
 MAX_FILTERS = 1000
 """Of one subscription."""
 MAX_FILTERS_PER_CONNECTION = 10_000
+MAX_FILTERS_OF_CLIENT = 100_000
+MAX_FILTERS_OF_ALL = 1_000_000
+"""Each takes half a KiB."""
 MAX_WAITING_MESSAGES = 12_000
 """Of one connection: room for a snapshot of all its filters. A client that reads too slowly is disconnected."""
 MAX_WAITING_LENGTH = 8 * 1024 * 1024
@@ -74,7 +77,10 @@ class Waiting:
 class Connection:
     """One WebSocket: its subscriptions and the messages it has still to send."""
 
-    def __init__(self, waiting: Waiting) -> None:
+    def __init__(self, waiting: Waiting, owner: str = "", most_filters: int = MAX_FILTERS_OF_ALL) -> None:
+        self.owner = owner
+        """Whose it is; all connections of this one together may have so many filters."""
+        self.most_filters = most_filters
         self.subscriptions: dict[str, Subscription] = {}
         self._messages: deque[str] = deque()
         self._length = 0
@@ -144,6 +150,8 @@ class Hub:
         self._listeners: dict[tuple[str, str], set[Subscription]] = {}
         self._connections: set[Connection] = set()
         self._waiting = Waiting()
+        self._filters = 0
+        self._filters_of: Counter[str] = Counter()
 
     # --- events ---------------------------------------------------------------------------------------------------
 
@@ -175,11 +183,11 @@ class Hub:
 
     # --- connections ----------------------------------------------------------------------------------------------
 
-    def connect(self) -> Connection | None:
-        """A new connection; None if there are too many."""
+    def connect(self, owner: str = "", most_filters: int = MAX_FILTERS_OF_ALL) -> Connection | None:
+        """A new connection; None if there are too many. `most_filters`: of all connections of this owner."""
         if len(self._connections) >= MAX_CONNECTIONS:
             return None
-        connection = Connection(self._waiting)
+        connection = Connection(self._waiting, owner, most_filters)
         self._connections.add(connection)
         return connection
 
@@ -200,12 +208,18 @@ class Hub:
         for subscription in list(connection.subscriptions.values()):
             self.unsubscribe(subscription)
 
+    def has_room(self, connection: Connection, filters: int) -> bool:
+        """Whether so many filters may be added, of this client and of all."""
+        mine = self._filters_of[connection.owner] + filters
+        return mine <= connection.most_filters and self._filters + filters <= MAX_FILTERS_OF_ALL
+
     async def subscribe(self, subscription: Subscription, accepted: str) -> None:
         """Register; then send `accepted`, the present state of every filter, and what changed since.
 
         Raises LedgerError for an unknown quote or a `Y` without a point's form; then nothing is registered."""
         connection = subscription.connection
         connection.subscriptions[subscription.sub_id] = subscription
+        self._count(connection, len(subscription.filters))
         for key in subscription.filters:
             self._listeners.setdefault((subscription.kind, key), set()).add(subscription)
         try:
@@ -230,12 +244,19 @@ class Hub:
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Forget a subscription."""
-        subscription.connection.subscriptions.pop(subscription.sub_id, None)
+        if subscription.connection.subscriptions.pop(subscription.sub_id, None) is not None:
+            self._count(subscription.connection, -len(subscription.filters))
         for key in subscription.filters:
             listeners = self._listeners.get((subscription.kind, key), set())
             listeners.discard(subscription)
             if not listeners:
                 self._listeners.pop((subscription.kind, key), None)
+
+    def _count(self, connection: Connection, change: int) -> None:
+        self._filters += change
+        self._filters_of[connection.owner] += change
+        if not self._filters_of[connection.owner]:
+            del self._filters_of[connection.owner]
 
 
 def _quotes(

@@ -16,6 +16,8 @@ from plugin.http import limits
 from plugin.http.limits import TooManyRequestsError
 from plugin.http.subscriptions import (
     MAX_FILTERS,
+    MAX_FILTERS_OF_ALL,
+    MAX_FILTERS_OF_CLIENT,
     MAX_FILTERS_PER_CONNECTION,
     MAX_SUBSCRIPTIONS,
     PROOF_STATE,
@@ -138,9 +140,11 @@ class CallError(Exception):
 @blueprint.websocket("/v1/ws")
 async def subscriptions() -> None:
     """One connection: a task that reads calls, and one that sends. The first to end ends both."""
-    with limits.rate_limits().websocket(limits.client()) as admitted:
+    client, all_limits = limits.client(), limits.rate_limits()
+    with all_limits.websocket(client) as admitted:
         hub = services().hub
-        connection = hub.connect() if admitted else None
+        most = all_limits.share(client, MAX_FILTERS_OF_CLIENT, MAX_FILTERS_OF_ALL)
+        connection = hub.connect(client.key, most) if admitted else None
         if connection is None:
             await websocket.close(TRY_AGAIN_LATER, "too many connections")
         else:
@@ -230,6 +234,8 @@ async def _subscribe(hub: Hub, connection: Connection, call: Call) -> None:
         raise CallError(INVALID_PARAMS, f"a connection can have {MAX_SUBSCRIPTIONS} subscriptions")
     if connection.filters + len(filters) > MAX_FILTERS_PER_CONNECTION:
         raise CallError(INVALID_PARAMS, f"a connection can have {MAX_FILTERS_PER_CONNECTION} filters")
+    if not hub.has_room(connection, len(filters)):
+        raise CallError(TOO_MANY_REQUESTS, "there are too many subscriptions from your address, or of all")
     subscription = Subscription(params.subId, params.kind, filters, connection)
     try:
         limits.charge(limits.LOOKUPS, len(filters))

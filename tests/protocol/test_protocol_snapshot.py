@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from ledger.errors import LedgerError
 from ledger.events import Event
 from ledger.operations.mint import Receipt, credit
 from ledger.store.operation import Operation
+from plugin.http import subscriptions
 from plugin.http.subscriptions import Connection, Hub, Subscription, mint_quotes_of
 from tests.ledger.helpers import METHOD, Mint, Wallet, done, mint_request
 
@@ -106,3 +108,30 @@ async def test_who_has_left_is_told_nothing_and_forgotten(mint: Mint) -> None:
     await asyncio.to_thread(mint.pay, quote, 8000)
     assert await sent(watched.connection) == []
     assert not watched.connection.subscriptions
+
+
+async def test_filters_are_counted_of_each_client_and_of_all(mint: Mint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subscriptions, "MAX_FILTERS_OF_ALL", 5)
+    hub = Hub(mint.ledger, asyncio.get_running_loop(), [METHOD])
+    one, same, another = (hub.connect(owner, 3) for owner in ("alice", "alice", "bob"))
+    assert one is not None
+    assert same is not None
+    assert another is not None
+    quotes = [mint.mint_quote(8).quote for _ in range(4)]
+
+    async def subscribe(connection: Connection, name: str, *filters: str) -> Subscription:
+        watched = Subscription(name, mint_quotes_of(METHOD), filters, connection)
+        await hub.subscribe(watched, ACCEPTED)
+        return watched
+
+    await subscribe(one, "s", *quotes[:2])
+    assert [hub.has_room(same, 1), hub.has_room(same, 2), hub.has_room(another, 3)] == [True, False, True]
+    with pytest.raises(LedgerError):
+        await subscribe(another, "s", *quotes[:2], "no quote")
+    watched = await subscribe(another, "s", *quotes[:3])
+    assert not hub.has_room(same, 1)
+    hub.unsubscribe(watched)
+    hub.unsubscribe(watched)
+    assert hub.has_room(same, 1)
+    hub.disconnect(one)
+    assert [hub.has_room(same, 3), hub.has_room(same, 4)] == [True, False]
