@@ -234,13 +234,15 @@ def starting(make_mint: MakeMint) -> Iterator[Mint]:
 
 
 def test_until_it_is_ready_everything_is_503_in_json_for_every_origin(starting: Mint) -> None:
-    answers = [starting.http.get(path) for path in (*GET_PATHS, "/v1/nothing", "/")]
+    answers = [starting.http.get(path) for path in (*GET_PATHS, "/v1/nothing", "/nothing")]
     answers += [starting.http.post(path, json={}) for path in POST_PATHS]
     for answer in answers:
         assert answer.status_code == 503
         assert set(answer.json()) == {"detail", "code"}
         assert int(answer.headers["retry-after"]) > 0
         assert_cors(answer)
+    page = starting.http.get("/")  # people see a page
+    assert (page.status_code, page.headers["content-type"]) == (503, "text/html; charset=utf-8")
     with pytest.raises(InvalidStatus) as refused:
         Socket(starting)
     assert refused.value.response.status_code == 503
