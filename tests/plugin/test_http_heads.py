@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 
 import h11
@@ -62,6 +63,8 @@ def test_what_is_refused_knows_nothing_of_the_connection(data: bytes) -> None:
     with pytest.raises(h11.RemoteProtocolError) as refused:
         parser(data).next_event()
     assert refused.value.__context__ is None
+    knowing = [frame for frame, _ in traceback.walk_tb(refused.value.__traceback__)]
+    assert not any(known is refused.value for frame in knowing for known in frame.f_locals.values())
 
 
 @pytest.mark.parametrize(
